@@ -1,0 +1,114 @@
+"""The command line: find the command, run it, turn errors into words. Nothing heavy is imported here.
+
+A command is a module of `crosshape.commands` with `arguments(parser)` and `run(options) -> exit status`.
+Results go to standard output, progress and words to standard error. Exit status: 0 all good, 1 could not do
+it or did only a part of it, 2 wrong usage, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+COMMANDS = {
+    "demo": "make shapes, learn for a few minutes, show what was learned; needs no data",
+    "check": "what loads, what does not, and why",
+    "add": "read, render and sample shapes into a library; skips what is there already",
+    "train": "learn features from a library, with no labels",
+    "embed": "write features beside the shapes of a library",
+    "search": "find shapes like a shape file, a picture, or a shape of the library",
+    "info": "what is this run, library or file?",
+}
+
+
+def overview() -> str:
+    """The text of `crosshape --help`."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [
+        "crosshape learns features of 3D shapes with no labels, and puts them to work.",
+        "",
+        "usage: crosshape COMMAND [options]        crosshape COMMAND --help tells more",
+        "",
+        *(f"  {name:<{width}}{line}" for name, line in COMMANDS.items()),
+        "",
+        "  --version   the version of this program",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0 if words else 2
+    if words[0] == "--version":
+        from crosshape import __version__
+
+        print(__version__)
+        return 0
+    if words[0] not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        print(f"crosshape: there is no command '{words[0]}'{hint} See crosshape --help.", file=sys.stderr)
+        return 2
+    return run_command(words[0], words[1:])
+
+
+def run_command(name: str, words: list[str]) -> int:
+    """Parse the words of one command and run it; every error a user can mend becomes one line."""
+    import argparse
+
+    from crosshape.errors import CrosshapeError, UsageError
+
+    module = importlib.import_module(f"crosshape.commands.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(
+        prog=f"crosshape {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.arguments(parser)
+    try:
+        options = parser.parse_args(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        return int(module.run(options))
+    except UsageError as error:
+        print(f"crosshape: {error}", file=sys.stderr)
+        return 2
+    except CrosshapeError as error:
+        print(f"crosshape: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("crosshape: stopped.", file=sys.stderr)
+        return 130
+    except (OSError, MemoryError) as error:
+        print(f"crosshape: {describe(error)}", file=sys.stderr)
+        return 1
+
+
+def describe(error: OSError | MemoryError) -> str:
+    """One line for what the operating system refused: which file, why, and what to do."""
+    import errno
+
+    if isinstance(error, MemoryError):
+        return "out of memory; use a smaller batch, image size or number of workers."
+    where = f"{error.filename}: " if error.filename else ""
+    advice = {
+        errno.ENOSPC: " Free some space and run the same command again; nothing was lost.",
+        errno.EACCES: " Check who may read and write there.",
+        errno.EROFS: " Choose a folder that can be written.",
+    }.get(error.errno or 0, "")
+    return f"{where}{error.strerror or error}.{advice}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

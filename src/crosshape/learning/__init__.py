@@ -1,0 +1,1 @@
+"""Joint self-supervised learning: augmentation, losses, the loop, the run folder."""

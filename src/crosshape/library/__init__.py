@@ -1,0 +1,1 @@
+"""The shapes of a folder, prepared, in one Lance dataset: add, update, remove, read, features."""

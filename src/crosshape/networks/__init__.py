@@ -1,0 +1,1 @@
+"""The three networks. They know nothing of files: numbers in, tensors out."""

@@ -1,0 +1,1 @@
+"""Answers from a library: search, duplicates, groups, tags."""

@@ -1,0 +1,1 @@
+"""What the features are judged on: recognition, retrieval, segmentation, by stated protocols."""
