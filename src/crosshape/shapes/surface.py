@@ -1,0 +1,134 @@
+"""From a mesh or a cloud of any size and place to points and normals on the unit sphere; all seeded, nothing global.
+
+Every function gives the same answer for the same arrays and seed, wherever and however often it is called.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosshape.errors import UnreadableShape
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+NEIGHBOURS = 16
+"""Points from which a normal is estimated, the point itself among them."""
+
+CROWD = 1 << 16
+"""Neighbours are looked for among at most this many points of a cloud, drawn at random where it has more."""
+
+PLASTIC = (0.7548776662466927, 0.5698402909980532)
+"""Steps of the R2 sequence: 1/g and 1/g**2 of the plastic number g (M. Roberts, 2018)."""
+
+
+def normalise(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> tuple[Floats, Doubles, float]:
+    """(V, 3), (F, 3) or (0, 3) -> vertices (V, 3) float32 with centre 0 and radius 1, old centre (3,), old radius.
+
+    The centre is the centroid of the surface (by area), for a cloud the mean of its points. The radius is the largest
+    distance from it to a vertex that a face uses, for a cloud to a point. Computed in float64.
+    Raises UnreadableShape where there is nothing to scale: no points, not finite, or all at one place.
+    """
+    place = np.asarray(vertices, dtype=np.float64).reshape(-1, 3)
+    used = place
+    if len(faces):
+        mask = np.zeros(len(place), dtype=bool)
+        mask[faces] = True
+        if not mask.all():
+            used = place[mask]
+    if len(used) == 0:
+        raise UnreadableShape("it has no points")
+    low, high = used.min(axis=0), used.max(axis=0)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise UnreadableShape("it has coordinates that are not finite numbers")
+    middle = low / 2 + high / 2
+    extent = float((high / 2 - low / 2).max())
+    if extent <= 1e-12 * float(np.abs(middle).max()) or extent < 1e-150:
+        raise UnreadableShape("all its points lie at one place")
+    with np.errstate(over="ignore", invalid="ignore"):  # vertices that no face uses may lie anywhere
+        unit = (place - middle) / extent  # about 1 across, so that no square below runs over
+    offset = np.zeros(3)
+    if len(faces):
+        corners = unit[faces]
+        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+        if area.sum() > 0:
+            offset = (area[:, None] * corners.mean(axis=1)).sum(axis=0) / area.sum()
+        reach = unit[mask] - offset
+    else:
+        offset = unit.mean(axis=0)
+        reach = unit - offset
+    radius = float(np.sqrt((reach * reach).sum(axis=1).max()))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = ((unit - offset) / radius).astype(np.float32)
+    return scaled, middle + offset * extent, radius * extent
+
+
+def face_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> tuple[Floats, Doubles]:
+    """(V, 3), (F, 3) -> unit normals (F, 3) float32 by the order of the corners (0 for a face without area), area (F,)."""
+    first, second, third = (np.asarray(vertices, dtype=np.float64)[faces[:, i]] for i in range(3))
+    normals = np.cross(second - first, third - first)
+    length = np.sqrt((normals * normals).sum(axis=1))
+    normals /= np.where(length > 0, length, 1.0)[:, None]
+    return normals.astype(np.float32), length / 2
+
+
+def sample_surface(
+    vertices: NDArray[np.floating], faces: NDArray[np.integer], count: int, seed: int
+) -> tuple[Floats, Floats, Integers]:
+    """(V, 3), (F, 3) -> points (count, 3) float32 even by area, their faces' unit normals (count, 3), face numbers (count,).
+
+    One point for each of `count` equal stretches of the summed area; several points on one face follow the R2 sequence
+    instead of falling at random. The order of the points is shuffled: any first part is a fair sample too.
+    Raises UnreadableShape for a surface without area.
+    """
+    normals, area = face_normals(vertices, faces)
+    total = np.cumsum(area)
+    if len(total) == 0 or not total[-1] > 0:
+        raise UnreadableShape("its surface has no area")
+    random = np.random.Generator(np.random.PCG64(seed))
+    place = (np.arange(count) + random.random(count)) / count * total[-1]
+    chosen = np.minimum(np.searchsorted(total, place, side="right"), np.flatnonzero(area)[-1])
+    runs = np.arange(count) - np.searchsorted(chosen, chosen, side="left")  # 0, 1, 2 ... within each face
+    shift = random.random((count, 2))[np.searchsorted(chosen, chosen, side="left")]
+    across, along = ((shift + runs[:, None] * np.asarray(PLASTIC)) % 1.0).T
+    root = np.sqrt(across)
+    weights = np.stack([1 - root, root * (1 - along), root * along], axis=1)
+    corners = np.asarray(vertices, dtype=np.float64)[faces[chosen]]
+    points = (weights[:, :, None] * corners).sum(axis=1)
+    order = random.permutation(count)
+    return points[order].astype(np.float32), normals[chosen[order]], chosen[order].astype(np.int64)
+
+
+def sample_cloud(
+    points: NDArray[np.floating], normals: NDArray[np.floating] | None, count: int, seed: int
+) -> tuple[Floats, Floats]:
+    """(P, 3), unit normals (P, 3) or None -> (count, 3), (count, 3) float32: points drawn without repeats while they last.
+
+    A cloud of fewer points gives each of them equally often, to within one. Missing normals come from the neighbours.
+    """
+    random = np.random.Generator(np.random.PCG64(seed))
+    cloud = np.asarray(points, dtype=np.float32)
+    whole = np.tile(np.arange(len(cloud)), count // len(cloud))
+    rest = random.permutation(len(cloud))[: count - len(whole)]
+    order = random.permutation(np.concatenate([rest, whole]))
+    if normals is not None:
+        return cloud[order], np.asarray(normals, dtype=np.float32)[order]
+    crowd = cloud if len(cloud) <= CROWD else cloud[random.choice(len(cloud), CROWD, replace=False)]
+    return cloud[order], _normals_at(cloud[order], crowd, NEIGHBOURS)
+
+
+def estimate_normals(points: NDArray[np.floating], k: int = NEIGHBOURS) -> Floats:
+    """(N, 3) -> unit normals (N, 3) float32 of the plane nearest to each point's k neighbours; the sign says nothing."""
+    cloud = np.asarray(points, dtype=np.float32)
+    return _normals_at(cloud, cloud, k)
+
+
+def _normals_at(places: Floats, cloud: Floats, k: int) -> Floats:
+    from scipy.spatial import cKDTree
+
+    from crosshape.shapes.raster import plane_normals
+
+    _, index = cKDTree(cloud).query(places, k=min(k, len(cloud)))
+    return plane_normals(cloud, index.reshape(len(places), -1))
