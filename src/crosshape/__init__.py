@@ -16,7 +16,7 @@ _PLACES = {
     "Library": "crosshape.library.library",
     "train": "crosshape.learning.training",
     "embed": "crosshape.library.embedding",
-    "load": "crosshape.networks.model",
+    "load": "crosshape.networks.model:load_model",
     "Model": "crosshape.networks.model",
     "CrosshapeError": "crosshape.errors",
     "UnreadableShape": "crosshape.errors",
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
-        return getattr(importlib.import_module(_PLACES[name]), name)
+        module, _, attribute = _PLACES[name].partition(":")
+        return getattr(importlib.import_module(module), attribute or name)
     raise AttributeError(f"module 'crosshape' has no attribute '{name}'")
 
 

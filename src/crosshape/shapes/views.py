@@ -7,9 +7,7 @@ outside the unit sphere, so no face can cross a near plane and none is clipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +28,14 @@ ELEVATION = 30.0
 
 LARGEST = 16384
 """Most samples (pixels times supersample) along one side."""
+
+
+SPACING, UNEVEN, REACH, DISC = 7, 1.6, 1.6, 0.25
+"""Of a cloud: its spacing at a point is the distance to the 7th neighbour, at most 1.3 times the middle one; a face between
+points has a circumscribed circle of at most 1.3, a disc a radius of 0.2 spacings."""
+
+SLANT, BULGE = 0.35, 0.5
+"""A disc is never seen at a cosine below 0.35; its rim lies back by half its radius."""
 
 
 @dataclass(frozen=True)
@@ -85,25 +91,7 @@ def render_mesh(
 
     corners, place = _inside(vertices, faces)
     unit_normals, _ = face_normals(corners, place)
-    middle = size * supersample / 2
-    length = focal(size * supersample)
-
-    def draw(cameras: NDArray[np.float64], near: Any, owner: Any, finish: Callable[[int], None]) -> None:
-        screen = np.empty((len(corners), 3), np.float32)
-        cells = np.empty(len(corners), np.int32)
-        kept = np.empty(len(place) + 1, np.int32)
-        for i, camera in enumerate(cameras):
-            raster.project(corners, camera, length, middle, screen, cells)
-            count = raster.candidates(place, cells, kept)
-            raster.draw_faces(place, screen, kept, count, near, owner)
-            finish(i)
-
-    return _render(draw, unit_normals, views, size, supersample, depth, normals, threads)
-
-
-RADIUS = 1.0
-SLANT = 0.35
-BULGE = 0.5
+    return _render(corners, place, None, unit_normals, views, size, supersample, depth, normals, threads)
 
 
 def render_points(
@@ -118,30 +106,29 @@ def render_points(
 ) -> Rendered:
     """points (N, 3) in the unit sphere, unit normals (N, 3) or None (from the neighbours) -> views on a ring.
 
-    Every point is a disc across its normal, as wide as the distance to its neighbours; shaded like a mesh.
+    Neighbours are joined by faces, shaded by the normals of their corners, and every point is a small disc across
+    its normal, so that thin parts are seen too. Only discs wide enough to close the gaps would thicken every edge.
+    Raises ValueError for what lies outside the sphere.
     """
-    from scipy.spatial import cKDTree
-
-    from crosshape.shapes import raster
-    from crosshape.shapes.surface import NEIGHBOURS
+    from crosshape.shapes import neighbours
+    from crosshape.shapes.surface import estimate_normals
 
     cloud, _ = _inside(points, np.zeros((0, 3), np.int32))
-    distance, index = cKDTree(cloud).query(cloud, k=min(NEIGHBOURS, len(cloud)))
-    distance, index = distance.reshape(len(cloud), -1), index.reshape(len(cloud), -1)
-    if normals is None:
-        unit_normals = raster.plane_normals(cloud, index)
-    else:
-        unit_normals = np.ascontiguousarray(normals, dtype=np.float32)
-    radii = (RADIUS * distance[:, min(6, distance.shape[1] - 1)]).astype(np.float32)
-    middle = size * supersample / 2
-    length = focal(size * supersample)
-
-    def draw(cameras: NDArray[np.float64], near: Any, owner: Any, finish: Callable[[int], None]) -> None:
-        for i, camera in enumerate(cameras):
-            raster.draw_discs(cloud, unit_normals, radii, camera, length, middle, SLANT, BULGE, near, owner)
-            finish(i)
-
-    return _render(draw, unit_normals, views, size, supersample, depth, False, threads)
+    cloud, first = np.unique(cloud, axis=0, return_index=True)
+    known = estimate_normals(cloud) if normals is None else np.asarray(normals, dtype=np.float32)[first]
+    distance, number = neighbours.nearest(cloud, cloud, neighbours.NEIGHBOURS)
+    spacing = distance[:, min(SPACING, distance.shape[1] - 1)]
+    spacing = np.minimum(spacing, UNEVEN * np.median(spacing))
+    faces = np.empty((16 * len(cloud), 3), np.int32)
+    faces = faces[: neighbours.faces_between(cloud, number, REACH * spacing, faces)]
+    one, two, three = (known[faces[:, i]] for i in range(3))
+    for other in (two, three):  # normals know no side: turn them to that of the first corner
+        other *= np.where((one * other).sum(axis=1) < 0, np.float32(-1), np.float32(1))[:, None]
+    middle = one + two + three
+    middle /= np.maximum(np.linalg.norm(middle, axis=1), 1e-6)[:, None]
+    unit_normals = np.concatenate([middle, known])
+    radii = (DISC * spacing).astype(np.float32)
+    return _render(cloud, faces, radii, unit_normals, views, size, supersample, depth, False, threads)
 
 
 def _inside(
@@ -153,17 +140,19 @@ def _inside(
     if corners.size and not (corners.min() >= 0 and corners.max() < len(place)):
         raise ValueError(f"a face names vertex {corners.max()}, there are {len(place)}")
     reach = np.einsum("ij,ij->i", place, place)
-    if corners.size and not reach.max(initial=0.0) <= 1.001:
+    if corners.size and not reach.max(initial=0.0) <= 1.01:
         used, corners = np.unique(corners, return_inverse=True)
         place, reach = place[used], reach[used]
         corners = np.ascontiguousarray(corners.reshape(-1, 3), dtype=np.int32)
-    if not reach.max(initial=0.0) <= 1.001:
+    if not reach.max(initial=0.0) <= 1.01:
         raise ValueError("the shape must lie in the unit sphere; see normalise")
     return place, corners
 
 
 def _render(
-    draw: Callable[[NDArray[np.float64], Any, Any, Callable[[int], None]], None],
+    vertices: NDArray[np.float32],
+    faces: NDArray[np.int32],
+    radii: NDArray[np.float32] | None,
     unit_normals: NDArray[np.float32],
     views: int,
     size: int,
@@ -172,6 +161,7 @@ def _render(
     normals: bool,
     threads: int,
 ) -> Rendered:
+    """Faces, and where radii are given a disc on every vertex; unit_normals: of the faces, then of the discs."""
     from concurrent.futures import ThreadPoolExecutor
 
     from crosshape.shapes import raster
@@ -180,37 +170,51 @@ def _render(
     if not 0 < samples <= LARGEST:
         raise ValueError(f"size {size} times supersample {supersample} must be between 1 and {LARGEST}")
     cameras = camera_ring(views)
+    middle, length = samples / 2, focal(samples)
     greys = np.array([GROUND, EDGE, FRONT], np.float32)
     shading = np.empty((views, size, size), np.uint8)
     far = np.empty((views, size, size) if depth else (views, 0, 0), np.float32)
     facing = np.empty((views, size, size, 3) if normals else (views, 0, 0, 0), np.int8)
 
-    def part(first: int, last: int) -> None:
+    def draw(first: int, last: int) -> None:
         near = np.zeros((samples, samples), np.float32)
         owner = np.full((samples, samples), -1, np.int32)
-
-        def finish(i: int) -> None:
+        screen = np.empty((len(vertices), 3), np.float32)
+        cells = np.empty(len(vertices), np.int32)
+        kept = np.empty(len(faces) + 1, np.int32)
+        for i in range(first, last):
+            raster.project(vertices, cameras[i], length, middle, screen, cells)
+            count = raster.candidates(faces, cells, kept)
+            raster.draw_faces(faces, screen, kept, count, near, owner)
+            if radii is not None:
+                discs = unit_normals[len(faces) :]
+                raster.draw_discs(
+                    vertices, discs, radii, cameras[i], length, middle, SLANT, BULGE, len(faces), near, owner
+                )
+            picture = (shading[i], far[i], facing[i])
             raster.resolve(
-                near,
-                owner,
-                unit_normals,
-                cameras[first + i],
-                focal(samples),
-                samples / 2,
-                supersample,
-                greys,
-                shading[first + i],
-                far[first + i],
-                facing[first + i],
+                near, owner, unit_normals, cameras[i], length, middle, supersample, greys, *picture
             )
-
-        draw(cameras[first:last], near, owner, finish)
 
     threads = max(1, min(threads, views))
     bounds = [views * i // threads for i in range(threads + 1)]
     if threads == 1:
-        part(0, views)
+        draw(0, views)
     else:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(part, bounds[:-1], bounds[1:]))
+            list(pool.map(draw, bounds[:-1], bounds[1:]))
     return Rendered(shading, far if depth else None, facing if normals else None)
+
+
+def downscale(views: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Views (V, S, S) uint8 -> (V, size, size) uint8, averaged by area, as a library gives them."""
+    from PIL import Image
+
+    factor, rest = divmod(views.shape[1], size)
+    if views.shape[1] == size:
+        return views
+    pictures = (Image.fromarray(view) for view in views)
+    if factor > 1 and not rest:
+        return np.stack([np.asarray(picture.reduce(factor), np.uint8) for picture in pictures])
+    box = Image.Resampling.BOX
+    return np.stack([np.asarray(picture.resize((size, size), box), np.uint8) for picture in pictures])
