@@ -15,9 +15,12 @@ COMMANDS = {
     "demo": "make shapes, learn for a few minutes, show what was learned; needs no data",
     "check": "what loads, what does not, and why",
     "add": "read, render and sample shapes into a library; skips what is there already",
+    "remove": "take shapes out of a library, with all that was made of them",
     "train": "learn features from a library, with no labels",
     "embed": "write features beside the shapes of a library",
     "search": "find shapes like a shape file, a picture, or a shape of the library",
+    "datasets": "the known data sets, what a folder holds, and fetching what may be fetched",
+    "segment": "parts on shapes, from a few labelled ones",
     "info": "what is this run, library or file?",
 }
 

@@ -1,0 +1,119 @@
+"""Read, render and sample shapes into a library; what is there already is skipped.
+
+    crosshape add parts/ parts.lance
+    crosshape add bracket.stl parts.lance --prefix new/
+
+SHAPES is a folder (searched with all folders below it) or one file. LIBRARY is made where it is not there.
+A file is known by its size and time of change (--rehash: by its content); what changed is read again. One
+bad file never stops the others: it is listed with its reason, and the exit status is 1. A stopped run goes on
+where it was when it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    from crosshape.settings import Limits, PrepareSettings
+
+    helps = {f.name: (f.metadata["help"], f.default) for f in dataclasses.fields(PrepareSettings)}
+    caps = {f.name: (f.metadata["help"], f.default) for f in dataclasses.fields(Limits)}
+    parser.add_argument("shapes", metavar="SHAPES", help="a folder of shapes, or one file")
+    parser.add_argument("library", metavar="LIBRARY", help="the library to make or to bring up to date")
+    for name in ("image_size", "views", "points", "supersample"):
+        text, default = helps[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=int, metavar="N", help=f"{text} (default {default})"
+        )
+    text, default = helps["up"]
+    parser.add_argument("--up", choices=("auto", "x", "y", "z"), help=text)
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that read (default: one a core)")
+    for name in ("max_faces", "max_bytes"):
+        text, default = caps[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=int,
+            default=default,
+            metavar="N",
+            help=f"{text} (default {default:,})",
+        )
+    parser.add_argument("--prefix", default="", metavar="FOLDER/", help="put this before every name")
+    parser.add_argument(
+        "--rehash", action="store_true", help="compare contents, also where size and time are the same"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one object a line: skipped files, then the summary"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    import signal
+
+    from crosshape.console import Progress, duration, print_json, printable, say
+    from crosshape.errors import UsageError
+    from crosshape.library.adding import add
+    from crosshape.library.library import is_library, open_library
+    from crosshape.settings import Limits, PrepareSettings
+
+    chosen = {
+        name: getattr(options, name)
+        for name in ("image_size", "views", "points", "supersample", "up")
+        if getattr(options, name) is not None
+    }
+    for name in ("image_size", "views", "points", "supersample", "workers", "max_faces", "max_bytes"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: it must be at least 1.")
+    settings = None
+    if chosen:
+        kept = open_library(options.library).settings if is_library(options.library) else PrepareSettings()
+        settings = dataclasses.replace(kept, **chosen)
+    signal.signal(signal.SIGTERM, _stop)
+    if not _compiled():
+        say("The renderer is compiled first; this happens once and takes some seconds.")
+    try:
+        library = add(
+            options.shapes,
+            options.library,
+            settings=settings,
+            limits=Limits(max_faces=options.max_faces, max_bytes=options.max_bytes),
+            workers=options.workers,
+            prefix=options.prefix,
+            rehash=options.rehash,
+            progress=Progress,
+        )
+    except KeyboardInterrupt:
+        say("What was ready is in the library; run the same command again to go on.")
+        raise
+    report = library.report
+    assert report is not None
+    if options.json:
+        for one in report.skipped:
+            print_json({"path": one.path, "reason": one.reason})
+        summary = {**vars(report), "skipped": len(report.skipped), "seconds": round(report.seconds, 3)}
+        print_json(summary)
+    else:
+        for one in report.skipped:
+            say(f"{printable(one.path)} was skipped: {printable(one.reason)}")
+        print(
+            f"{printable(options.library)}: {len(library):,} shapes ({report}) in {duration(report.seconds)}"
+        )
+    return 1 if report.skipped else 0
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _compiled() -> bool:
+    """Whether numba's compiled renderer lies where it is kept by default (if not, a line too many is said)."""
+    import os
+    from pathlib import Path
+
+    import crosshape
+
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return True
+    return any((Path(crosshape.__file__).parent / "shapes" / "__pycache__").glob("raster.*.nbi"))

@@ -1,0 +1,51 @@
+"""Write features beside the shapes of a library, marked with the model that made them.
+
+    crosshape embed runs/parts parts.lance
+
+Only shapes that have no features of this model yet are embedded, so that it costs little to run it again
+after some were added.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="the run folder of a trained model")
+    parser.add_argument("library", metavar="LIBRARY", help="the library")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    parser.add_argument("--json", action="store_true", help="one object: embedded, unchanged, model, seconds")
+
+
+def run(options: argparse.Namespace) -> int:
+    import signal
+    import time
+
+    from crosshape.console import Progress, duration, print_json, printable, say
+    from crosshape.library.embedding import embed
+    from crosshape.library.library import open_library
+
+    start = time.monotonic()
+    library = open_library(options.library)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        count = embed(options.run, library, device=options.device, progress=Progress)
+    except KeyboardInterrupt:
+        say("What was ready is in the library; run the same command again to go on.")
+        raise
+    seconds = time.monotonic() - start
+    model = next(iter(library.models()), None)
+    if options.json:
+        left = {"embedded": count, "unchanged": len(library) - count, "model": model}
+        print_json({**left, "seconds": round(seconds, 3)})
+    else:
+        print(
+            f"{printable(options.library)}: {count:,} of {len(library):,} shapes embedded "
+            f"by model {model} in {duration(seconds)}"
+        )
+    return 0
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,346 @@
+"""From a folder of shapes to a library: guarded workers read what is new or changed, batches commit it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
+from crosshape.settings import Limits, PrepareSettings
+
+if TYPE_CHECKING:
+    from crosshape.console import Progress
+    from crosshape.library.library import Library
+    from crosshape.shapes.files import Found
+
+BATCH = 256
+"""Shapes that are committed at once; a killed process loses at most these."""
+
+FRESH = 0.05
+"""Seconds a file must be old before it is read: a second write within one tick of the clock has its time."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that is not in the library, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AddReport:
+    """What became of every file that was found: found = added + updated + unchanged + len(skipped)."""
+
+    found: int = 0
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        parts = f"{self.added:,} added, {self.updated:,} updated, {self.unchanged:,} unchanged"
+        return f"{self.found:,} found = {parts}, {len(self.skipped):,} skipped"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it was found: the name it gets, its path, size, time of change (ns), hash of its content."""
+
+    name: str
+    path: str
+    bytes: int
+    modified: int
+    content_hash: str = ""
+
+
+@dataclass
+class Work:
+    """What is to be done: shapes to read, paths and times to correct, and what is settled already."""
+
+    read: list[File] = field(default_factory=list)
+    touched: list[File] = field(default_factory=list)
+    unchanged: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def add(
+    shapes: str | os.PathLike[str],
+    library: str | os.PathLike[str],
+    *,
+    settings: PrepareSettings | None = None,
+    limits: Limits | None = None,
+    workers: int | None = None,
+    prefix: str = "",
+    rehash: bool = False,
+    progress: Callable[[str, int], Progress] | None = None,
+) -> Library:
+    """The library at a path, made or brought up to date with a folder of shapes or one file.
+
+    `.report` of the answer says what became of every file, `.skipped` which were left out and why. Without
+    `settings` a library keeps those it was made with. `progress(what, total)` makes a progress bar
+    (`crosshape.console.Progress`). Raises CrosshapeError where no shape is found, where the path is taken by
+    something else, and where the library was made with other settings.
+    """
+    from crosshape.library.library import create_library, writing
+    from crosshape.shapes.files import find_shapes
+
+    start = time.monotonic()
+    limits = limits or Limits()
+    prefix = _folder(prefix)
+    found = find_shapes(shapes)
+    if not found:
+        raise CrosshapeError(_nothing_found(Path(shapes)))
+    open_one = create_library(library, settings or PrepareSettings())
+    if settings is not None:
+        _check_settings(open_one, settings)
+    with writing(open_one.path):
+        work = _plan(found, open_one, prefix, limits, rehash, workers, progress)
+        report = _read_all(work, open_one, limits, workers, progress)
+        _correct(work.touched, open_one)
+        open_one.tidy()
+    report = dataclasses.replace(
+        report,
+        found=len(found),
+        unchanged=work.unchanged,
+        skipped=tuple(sorted([*work.skipped, *report.skipped], key=lambda one: one.path)),
+        seconds=time.monotonic() - start,
+    )
+    open_one.report = report
+    return open_one
+
+
+def _plan(
+    found: list[Found],
+    library: Library,
+    prefix: str,
+    limits: Limits,
+    rehash: bool,
+    workers: int | None,
+    progress: Callable[[str, int], Progress] | None,
+) -> Work:
+    """Sort what was found: there already, moved, to be read (in the order of content), impossible."""
+    work = Work()
+    rows = library.facts().select(["name", "path", "bytes", "modified", "content_hash"]).to_pylist()
+    known = {row["name"]: row for row in rows}
+    doubtful: list[File] = []
+    for one in found:
+        try:
+            status = os.stat(one.path)
+        except OSError as error:
+            work.skipped.append(Skipped(str(one.path), _reason(error)))
+            continue
+        file = File(prefix + one.name, str(one.path), status.st_size, status.st_mtime_ns)
+        row = known.get(file.name)
+        if not _encodable(file.name) or not _encodable(file.path):
+            work.skipped.append(Skipped(printable_path(file.path), "its name is not valid UTF-8; rename it"))
+        elif row and not rehash and _same_file(file, row):
+            work.unchanged += 1
+        elif not stat.S_ISREG(status.st_mode) or file.bytes > limits.max_bytes:
+            work.read.append(file)
+        else:
+            doubtful.append(file)
+    newest = max((file.modified for file in doubtful), default=0) / 1e9
+    time.sleep(min(max(newest + FRESH - time.time(), 0.0), FRESH))
+    bar = progress("reading", len(doubtful)) if progress else None
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for file, content_hash in zip(doubtful, pool.map(_hash, doubtful), strict=True):
+            if bar:
+                bar.advance()
+            if isinstance(content_hash, OSError):
+                work.skipped.append(Skipped(file.path, _reason(content_hash)))
+                continue
+            file = dataclasses.replace(file, content_hash=content_hash)
+            row = known.get(file.name)
+            if row is None:
+                work.read.append(file)
+            elif row["content_hash"] == content_hash:
+                work.unchanged += 1
+                work.touched.append(file)
+            elif not os.path.exists(row["path"]) or os.path.samefile(row["path"], file.path):
+                work.read.append(file)
+            else:
+                reason = f"the name '{file.name}' is taken by {row['path']}; add it with --prefix NAME/"
+                work.skipped.append(Skipped(file.path, reason))
+    if bar:
+        bar.close()
+    work.read.sort(key=lambda file: (file.content_hash, file.name))
+    return work
+
+
+def _read_all(
+    work: Work,
+    library: Library,
+    limits: Limits,
+    workers: int | None,
+    progress: Callable[[str, int], Progress] | None,
+) -> AddReport:
+    """Read, sample and render what is to be read, commit it in batches; on Ctrl-C too what is ready."""
+    from crosshape.shapes.guard import Guard
+    from crosshape.shapes.prepare import warm_up
+
+    if not work.read:
+        return AddReport()
+    there = set(library.names)
+    files = {file.path: file for file in work.read}
+    skipped: list[Skipped] = []
+    batch: list[dict[str, Any]] = []
+    names: list[str] = []
+
+    def commit() -> None:
+        rows, batch[:] = batch[:], []
+        if rows:
+            library._merge(_table(rows, library))
+            names.extend(row["name"] for row in rows)
+
+    bar = progress("adding", len(work.read)) if progress else None
+    prepare = partial(prepare_row, settings=library.settings, limits=limits)
+    try:
+        with Guard(workers, limits, warm=warm_up) as guard:
+            for path, row in guard.map(prepare, files):
+                if isinstance(row, UnreadableShape):
+                    skipped.append(Skipped(path, row.reason))
+                else:
+                    file = files[path]
+                    batch.append({**row, "name": file.name, "path": path, "modified": file.modified})
+                if len(batch) == BATCH:
+                    commit()
+                if bar:
+                    bar.advance(note=f"{len(skipped):,} skipped" if skipped else "")
+    finally:
+        if bar:
+            bar.close()
+        commit()
+    updated = sum(name in there for name in names)
+    return AddReport(added=len(names) - updated, updated=updated, skipped=tuple(skipped))
+
+
+def prepare_row(path: str, settings: PrepareSettings, limits: Limits) -> dict[str, Any]:
+    """What a library keeps of a file, views as grey PNGs; runs in a worker. Raises UnreadableShape."""
+    from crosshape.shapes.prepare import prepare_file
+
+    prepared = prepare_file(path, settings, limits)
+    return {
+        **vars(prepared.facts),
+        "points": prepared.points,
+        "normals": prepared.normals.astype("float16"),
+        "views": [encode_view(view) for view in prepared.views],
+    }
+
+
+def encode_view(view: Any) -> bytes:
+    """A grey PNG of a view (S, S) uint8, without loss."""
+    import io
+
+    from PIL import Image
+
+    memory = io.BytesIO()
+    Image.fromarray(view).save(memory, "PNG", compress_level=1)
+    return memory.getvalue()
+
+
+def _table(rows: list[dict[str, Any]], library: Library) -> Any:
+    """Rows as an Arrow table with all columns of the library; features are null."""
+    import numpy as np
+    import pyarrow as pa
+
+    rows = sorted(rows, key=lambda row: row["name"])
+    columns = []
+    for column in library.dataset.schema:
+        if column.name in ("points", "normals"):
+            values = np.stack([row[column.name].reshape(-1) for row in rows])
+            columns.append(pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1]))
+        elif column.name in rows[0]:
+            columns.append(pa.array([_plain(row[column.name]) for row in rows], column.type))
+        else:
+            columns.append(pa.nulls(len(rows), column.type))
+    return pa.table(columns, schema=library.dataset.schema)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _correct(touched: Iterable[File], library: Library) -> None:
+    """Write the new path and time of files that hold what the library has of them."""
+    import pyarrow as pa
+
+    files = list(touched)
+    if files:
+        columns = {
+            "path": pa.array([file.path for file in files], pa.string()),
+            "modified": pa.array([file.modified for file in files], pa.int64()),
+        }
+        library._write_columns([file.name for file in files], columns)
+        library.refresh()
+
+
+def _same_file(file: File, row: dict[str, Any]) -> bool:
+    return (file.path, file.bytes, file.modified) == (row["path"], row["bytes"], row["modified"])
+
+
+def _hash(file: File) -> str | OSError:
+    try:
+        with open(file.path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        return error
+
+
+def _reason(error: OSError) -> str:
+    return f"cannot be opened: {error.strerror or error}"
+
+
+def _encodable(text: str) -> bool:
+    with contextlib.suppress(UnicodeEncodeError):
+        text.encode()
+        return True
+    return False
+
+
+def printable_path(path: str) -> str:
+    """A path with bytes that are no UTF-8 written as \\xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _folder(prefix: str) -> str:
+    """A prefix of names as a folder: "" or "mine/". Raises UsageError for one that is no folder below."""
+    parts = prefix.rstrip("/").split("/")
+    if not prefix:
+        return ""
+    if not prefix.isprintable() or any(part in ("", ".", "..") for part in parts):
+        raise UsageError(
+            f"--prefix {prefix!r} must be a folder such as mine/, without '..' or a leading '/'."
+        )
+    return "/".join(parts) + "/"
+
+
+def _check_settings(library: Library, wanted: PrepareSettings) -> None:
+    for name, value in dataclasses.asdict(wanted).items():
+        kept = getattr(library.settings, name)
+        if kept != value:
+            option = name.replace("_", "-")
+            raise CrosshapeError(
+                f"{library.path} was made with {name} = {kept}, not {value}. "
+                f"Leave out --{option}, or add the shapes to a new library."
+            )
+
+
+def _nothing_found(path: Path) -> str:
+    from crosshape.shapes.files import FORMATS
+
+    known = ", ".join(sorted(FORMATS))
+    if path.is_file():
+        return f"{path} is not a shape file. Known are {known}."
+    return f"{path} holds no shape files, also not in the folders below it. Known are {known}."

@@ -1,0 +1,69 @@
+"""Features beside the shapes: only what this model has not embedded yet, in few commits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crosshape.errors import CrosshapeError
+from crosshape.library.library import Library, open_library
+
+if TYPE_CHECKING:
+    from crosshape.console import Progress
+    from crosshape.networks.model import Model
+
+COMMIT = 8192
+"""Shapes whose features are committed at once: a library of fewer goes from old to new in one step."""
+
+STEP = 64
+"""Shapes that are read and encoded at once."""
+
+
+def embed(
+    model: Model | str | os.PathLike[str],
+    library: Library | str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    progress: Callable[[str, int], Progress] | None = None,
+) -> int:
+    """Write the model's features of every shape that has none of it yet; how many these were.
+
+    model: a Model, or the folder of a run, which is loaded to `device`. Raises CrosshapeError where a feature
+    is not finite.
+    """
+    if not isinstance(library, Library):
+        library = open_library(library)
+    library.refresh()
+    encoder = _loaded(model, device) if isinstance(model, str | os.PathLike) else model
+    if not len(library):
+        raise CrosshapeError(f"{library.path} holds no shapes. Add some: crosshape add SHAPES {library.path}")
+    names = library.without_features(encoder.fingerprint)
+    bar = progress("embedding", len(names)) if progress and names else None
+    written = 0
+    try:
+        for start in range(0, len(names), COMMIT):
+            part = names[start : start + COMMIT]
+            points, views = [], []
+            for first in range(0, len(part), STEP):
+                step = part[first : first + STEP]
+                points.append(encoder.encode_points(library.points(step)))
+                views.append(encoder.encode_views(library.views(step, size=encoder.image_size)))
+                if bar:
+                    bar.advance(len(step))
+            written += library.write_features(
+                encoder.fingerprint, part, np.concatenate(points), np.concatenate(views)
+            )
+    finally:
+        if bar:
+            bar.close()
+    return written
+
+
+def _loaded(run: str | os.PathLike[str], device: str) -> Model:
+    from crosshape.networks.model import load_model
+
+    return load_model(Path(run), device=device)

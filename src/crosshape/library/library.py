@@ -1,0 +1,673 @@
+"""The library: one Lance dataset, a row a shape. Reading, features, removing; `adding.py` fills it.
+
+Every change is one Lance commit, so a library is always at its old version or at its new one. Writers do not
+wait for each other: a commit that would undo another one is refused by Lance and tried again on the newer
+version. `name` is the primary key, so two writers that bring the same name never make two rows of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import hashlib
+import io
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from crosshape.errors import CrosshapeError, UsageError
+from crosshape.settings import FEATURES, PrepareSettings
+
+if TYPE_CHECKING:
+    import lance
+
+    from crosshape.library.adding import AddReport, Skipped
+
+FORMAT = 1
+"""Version of the columns. A library that says more was written by a newer crosshape."""
+
+HEAVY = ("points", "normals", "views", "feature_points", "feature_views", "feature_each_view")
+"""The columns that are arrays; all others are facts."""
+
+BLOCK = 256
+"""Rows that are read or written at once."""
+
+SMALL, MANY = 4096, 16
+"""Fragments of fewer rows than SMALL are merged as soon as there are MANY of them."""
+
+KEEP = timedelta(hours=1)
+"""How long the files of older versions stay for those who still read them."""
+
+_OWN = {"data", "_versions", "_transactions", "_deletions", "_indices", ".writing"}
+
+
+def library_schema(settings: PrepareSettings) -> pa.Schema:
+    """The columns of a library, its prepare settings in the metadata under `crosshape` (JSON)."""
+    numbers = settings.points * 3
+    feature = pa.list_(pa.float32(), FEATURES)
+    columns = [
+        pa.field("name", pa.string(), False, {"lance-schema:unenforced-primary-key": "true"}),
+        pa.field("path", pa.string()),
+        pa.field("content_hash", pa.string()),
+        pa.field("format", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("faces", pa.int64()),
+        pa.field("vertices", pa.int64()),
+        pa.field("area", pa.float64()),
+        pa.field("extents", pa.list_(pa.float64(), 3)),
+        pa.field("centre", pa.list_(pa.float64(), 3)),
+        pa.field("radius", pa.float64()),
+        pa.field("notes", pa.list_(pa.string())),
+        pa.field("modified", pa.int64()),
+        pa.field("points", pa.list_(pa.float32(), numbers)),
+        pa.field("normals", pa.list_(pa.float16(), numbers)),
+        pa.field("views", pa.list_(pa.large_binary())),
+        pa.field("feature_points", feature),
+        pa.field("feature_views", feature),
+        pa.field("feature_each_view", pa.list_(pa.float32(), settings.views * FEATURES)),
+        pa.field("model", pa.string()),
+    ]
+    about = {"format": FORMAT, "prepare": dataclasses.asdict(settings)}
+    return pa.schema(columns, metadata={"crosshape": json.dumps(about)})
+
+
+def open_library(path: str | os.PathLike[str]) -> Library:
+    """The library at a path, at its newest version.
+
+    Raises CrosshapeError where there is none, where it is something else, where a newer crosshape wrote it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CrosshapeError(f"there is no library {path}. Make one: crosshape add SHAPES {path}")
+    if not path.is_dir():
+        raise CrosshapeError(f"{path} is a file, not a library (a folder that crosshape add makes).")
+    if is_blank(path):
+        raise CrosshapeError(
+            f"{path} is an empty folder, not a library. Make one: crosshape add SHAPES {path}"
+        )
+    if not is_library(path):
+        raise CrosshapeError(
+            f"{path} is a folder, but not a library. Make one of the shapes in it: "
+            f"crosshape add {path} {path}.lance"
+        )
+    with lance_words(path, "open"):
+        import lance
+
+        dataset = lance.dataset(str(path))
+    return Library(path, dataset)
+
+
+def is_library(path: str | os.PathLike[str]) -> bool:
+    """Whether something with versions lies at this path; opening it tells whether it is one of ours."""
+    return any(Path(path, "_versions").glob("*.manifest"))
+
+
+def is_blank(path: Path) -> bool:
+    """Whether a folder holds nothing, or only what a writer left that was killed before its first version."""
+    return not is_library(path) and all(entry.name in _OWN for entry in path.iterdir())
+
+
+def create_library(path: str | os.PathLike[str], settings: PrepareSettings) -> Library:
+    """A new, empty library; the one that is there where another process made it first.
+
+    Raises CrosshapeError where the path is taken by something else.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and is_blank(path)):
+        return open_library(path)
+    with lance_words(path, "write"):
+        import lance
+
+        path.mkdir(parents=True, exist_ok=True)
+        empty = library_schema(settings).empty_table()
+        with contextlib.suppress(FileExistsError):
+            try:
+                lance.write_dataset(empty, str(path), mode="create")
+            except (OSError, ValueError) as error:
+                if not any(word in str(error) for word in ("already exists", "preempted", "onflict")):
+                    raise
+    return open_library(path)
+
+
+@contextlib.contextmanager
+def lance_words(path: Path, doing: str) -> Iterator[None]:
+    """What Lance or the operating system refused, as a CrosshapeError that says what to do.
+
+    doing: "open", "read" or "write".
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, OSError) and error.errno is not None:
+            text = os.strerror(error.errno)
+        for sign, words in {
+            "No space left": "the disk is full. Free some space and run the same command again; "
+            "nothing was lost",
+            "File too large": "a file would be larger than this account may write. Raise the limit "
+            "(ulimit -f) and run the same command again; nothing was lost",
+            "quota": "the disk quota is used up. Free some space and run the same command again; "
+            "nothing was lost",
+            "Permission denied": "permission denied. Check who may read and write there",
+            "Read-only": "the file system is read-only. Choose a folder that can be written",
+            "Not a directory": "a part of this path is a file, not a folder",
+            "onflict": "other writers kept changing it. Run the same command again; nothing was lost",
+            "was not found": "a part of it is missing, or was removed just now",
+        }.items():
+            if sign in text:
+                raise CrosshapeError(f"cannot {doing} {path}: {words}.") from error
+        first = text.splitlines()[0][:300] if text else type(error).__name__
+        raise CrosshapeError(
+            f"cannot {doing} {path}: {first} It may be damaged or not a library of this crosshape."
+        ) from error
+
+
+@contextlib.contextmanager
+def writing(path: Path, alone: bool = False) -> Iterator[None]:
+    """Hold the library as one of its writers, or alone; the operating system lets go when the process dies.
+
+    Only `remove --forget` wants to be alone: it deletes files that no version names, and a writer's
+    files are such until it commits. Raises CrosshapeError where that cannot be.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with lance_words(path, "write"):
+        handle = os.open(path / ".writing", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            what = (
+                "another process is writing to it"
+                if alone
+                else "another process is removing from it for good"
+            )
+            raise CrosshapeError(f"cannot write {path}: {what}. Run the same command again later.") from None
+        except OSError:
+            if alone:
+                raise CrosshapeError(
+                    f"cannot write {path}: its file system has no locks, so that files cannot be "
+                    "forgotten safely. Copy the library to a local disk, or remove without --forget."
+                ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of every shape of a library in the order of `names`: points, views (N, 512) float32.
+
+    `views` is the largest of a shape's views in each number; `each_view` (N, V, 512) is read when asked for.
+    """
+
+    names: list[str]
+    points: np.ndarray
+    views: np.ndarray
+    model: str
+    _library: Library = field(repr=False, compare=False)
+
+    @cached_property
+    def each_view(self) -> np.ndarray:
+        """(N, V, 512) float32: the feature of every view."""
+        views = self._library.settings.views
+        return self._library._numbers("feature_each_view", None, (views, FEATURES), np.float32)
+
+
+class Library:
+    """An open library at one version; its order is everywhere that of `names`, sorted."""
+
+    def __init__(self, path: Path, dataset: lance.LanceDataset) -> None:
+        self.path = path
+        self.dataset = dataset
+        self.settings = _stored_settings(path, dataset.schema)
+        self.report: AddReport | None = None
+
+    def __repr__(self) -> str:
+        return f"Library({str(self.path)!r}, version {self.version})"
+
+    def __len__(self) -> int:
+        return len(self._stored_names)
+
+    @property
+    def version(self) -> int:
+        """The number of the version that is open; every commit makes the next."""
+        return int(self.dataset.version)
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """The files that `add`, if it returned this library, left out, and why."""
+        return self.report.skipped if self.report else ()
+
+    def refresh(self) -> None:
+        """Go to the newest version."""
+        with lance_words(self.path, "open"):
+            self.dataset = _newest(self.path)
+        for name in ("_stored_names", "names", "_rank", "_place"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def _stored_names(self) -> list[str]:
+        with lance_words(self.path, "read"):
+            return list(self.dataset.to_table(columns=["name"])["name"].to_pylist())
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The names of the shapes, sorted; the order of every array of this library."""
+        return sorted(self._stored_names)
+
+    @cached_property
+    def _rank(self) -> np.ndarray:
+        """(N,) int64: where the row that is stored at each place stands in `names`."""
+        order = sorted(range(len(self)), key=self._stored_names.__getitem__)
+        rank = np.empty(len(self), np.int64)
+        rank[order] = np.arange(len(self))
+        return rank
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self._stored_names)}
+
+    def _places(self, names: Sequence[str]) -> list[int]:
+        """Where named shapes are stored; an unknown name is an error that offers the nearest one."""
+        places = []
+        for name in names:
+            if name not in self._place:
+                near = difflib.get_close_matches(name, self.names, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else "."
+                raise CrosshapeError(f"there is no shape '{name}' in {self.path}{hint}")
+            places.append(self._place[name])
+        return places
+
+    def _blocks(self, columns: list[str], names: Sequence[str] | None) -> Iterator[tuple[np.ndarray, Any]]:
+        """Yield (rows of the answer, record batch) until every wanted shape was read once."""
+        with lance_words(self.path, "read"):
+            if names is None:
+                done = 0
+                for batch in self.dataset.scanner(columns=columns, batch_size=BLOCK).to_batches():
+                    yield self._rank[done : done + batch.num_rows], batch
+                    done += batch.num_rows
+                return
+            places = self._places(names)
+            for start in range(0, len(places), BLOCK):
+                table = self.dataset.take(places[start : start + BLOCK], columns=columns)
+                yield np.arange(start, start + table.num_rows), table.combine_chunks().to_batches()[0]
+
+    def _numbers(
+        self,
+        column: str,
+        names: Sequence[str] | None,
+        shape: tuple[int, ...],
+        dtype: Any,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """(N, *shape): a column of fixed-size lists, in the order of the names."""
+        if out is None:
+            out = np.empty((len(self) if names is None else len(names), *shape), dtype)
+        for rows, batch in self._blocks([column], names):
+            values = batch.column(0).flatten().to_numpy(zero_copy_only=False)
+            out[rows] = values.reshape(len(rows), *shape)
+        return out
+
+    def facts(self) -> pa.Table:
+        """The light columns of all shapes as an Arrow table, sorted by name."""
+        with lance_words(self.path, "read"):
+            return self.dataset.to_table(
+                columns=[c for c in self.dataset.schema.names if c not in HEAVY]
+            ).sort_by("name")
+
+    def labels(self) -> list[str] | None:
+        """The first folder of each name, "" where it has none; None where no name has one."""
+        labels = [name.split("/", 1)[0] if "/" in name else "" for name in self.names]
+        return labels if any(labels) else None
+
+    def points(self, names: Sequence[str] | None = None) -> np.ndarray:
+        """(N, P, 3) float32: points on the surfaces, in the unit sphere; of all or of the named shapes."""
+        return self._numbers("points", names, (self.settings.points, 3), np.float32)
+
+    def normals(self, names: Sequence[str] | None = None) -> np.ndarray:
+        """(N, P, 3) float32: the unit normals at `points` (stored as float16)."""
+        return self._numbers("normals", names, (self.settings.points, 3), np.float32)
+
+    def views(self, names: Sequence[str] | None = None, size: int | None = None) -> np.ndarray:
+        """(N, V, S, S) uint8: grey views, averaged down to `size` by area where it is given."""
+        size = self._view_size(size)
+        count = len(self) if names is None else len(names)
+        out = np.empty((count, self.settings.views, size, size), np.uint8)
+        self._decode(out, names)
+        return out
+
+    def view_png(self, name: str, index: int) -> bytes:
+        """One view of one shape as it is stored: a grey PNG."""
+        if not 0 <= index < self.settings.views:
+            raise UsageError(f"view {index} of {name}: views are numbered 0 to {self.settings.views - 1}.")
+        (_, batch), *_ = self._blocks(["views"], [name])
+        return bytes(batch.column(0)[0][index].as_py())
+
+    def _view_size(self, size: int | None) -> int:
+        if size is None:
+            return self.settings.image_size
+        if not 1 <= size <= self.settings.image_size:
+            raise UsageError(
+                f"{self.path} has views of {self.settings.image_size} pixels; {size} cannot be made of them. "
+                "Ask for less, or add the shapes to a new library with --image-size."
+            )
+        return size
+
+    def _decode(self, out: np.ndarray, names: Sequence[str] | None) -> None:
+        """Fill out (N, V, S, S) with views decoded on threads (Pillow lets go of the interpreter)."""
+
+        def fill(row: int, pictures: list[bytes]) -> None:
+            for view, png in enumerate(pictures):
+                out[row, view] = decode_view(png, out.shape[-1])
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for rows, batch in self._blocks(["views"], names):
+                list(pool.map(fill, rows, batch.column(0).to_pylist()))
+
+    def training_arrays(
+        self, image_size: int, cache: str | os.PathLike[str] | None = None, memory_limit: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(points (N, P, 3) float32, views (N, V, S, S) uint8) of all shapes, in memory where they fit.
+
+        Where they take more than `memory_limit` bytes (half of the free memory if None) they are read-only
+        memory maps of files under `cache`, made once for what this library holds now. Raises CrosshapeError
+        where they do not fit and there is no cache.
+        """
+        size = self._view_size(image_size)
+        points_shape = (len(self), self.settings.points, 3)
+        views_shape = (len(self), self.settings.views, size, size)
+        need = 4 * int(np.prod(points_shape)) + int(np.prod(views_shape))
+        limit = available_memory() // 2 if memory_limit is None else memory_limit
+        if need <= limit:
+            return self.points(), self.views(size=size)
+        if cache is None:
+            raise CrosshapeError(
+                f"points and views of {self.path} at {size} pixels take {need / 1e9:.1f} GB, and "
+                f"{limit / 1e9:.1f} GB may be used. Choose a smaller image size, or a cache folder on a disk."
+            )
+        folder = Path(cache)
+        folder.mkdir(parents=True, exist_ok=True)
+        key = self._content_key()
+        points = _mapped(
+            folder / f"points-{key}.npy",
+            points_shape,
+            np.float32,
+            lambda out: self._numbers("points", None, points_shape[1:], np.float32, out),
+        )
+        views = _mapped(
+            folder / f"views-{size}-{key}.npy", views_shape, np.uint8, lambda out: self._decode(out, None)
+        )
+        return points, views
+
+    def _content_key(self) -> str:
+        """Twelve hex digits of names, contents and prepare settings; features do not count."""
+        rows = self.facts().select(["name", "content_hash"]).to_pylist()
+        text = json.dumps([dataclasses.asdict(self.settings), rows], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def models(self) -> Counter[str | None]:
+        """How many shapes have features of which model; None counts those without."""
+        with lance_words(self.path, "read"):
+            return Counter(self.dataset.to_table(columns=["model"])["model"].to_pylist())
+
+    def without_features(self, model_id: str) -> list[str]:
+        """The names of shapes that have no features of this model, in the order they are stored."""
+        with lance_words(self.path, "read"):
+            table = self.dataset.to_table(columns=["name", "model"])
+        pairs = zip(table["name"].to_pylist(), table["model"].to_pylist(), strict=True)
+        return [name for name, model in pairs if model != model_id]
+
+    def features(self, model_id: str | None = None, run: str | os.PathLike[str] = "RUN") -> Features:
+        """The features of all shapes, made by the model with this fingerprint (by any one model if None).
+
+        Raises CrosshapeError where some are absent or were made by another model; `run` is named in its text.
+        """
+        again = f"crosshape embed {run} {self.path}"
+        models = self.models()
+        missing = models.pop(None, 0)
+        if not len(self):
+            raise CrosshapeError(f"{self.path} holds no shapes. Add some: crosshape add SHAPES {self.path}")
+        if not models:
+            raise CrosshapeError(f"{self.path} has no features yet. Make them: {again}")
+        wanted = model_id or str(next(iter(models)))
+        others = sorted(model for model in models if model and model != wanted)
+        if others and wanted not in models:
+            raise CrosshapeError(
+                f"{self.path} was embedded by model {', '.join(others)}, this run is {wanted}. "
+                f"Embed again: {again}"
+            )
+        if others or missing:
+            parts = [f"{models[wanted]:,} of {len(self):,} shapes by model {wanted}"]
+            parts += [f"{models[model]:,} by {model}" for model in others]
+            parts += [f"{missing:,} not yet"] if missing else []
+            raise CrosshapeError(
+                f"{self.path} was embedded only in part: {', '.join(parts)}. Finish it: {again}"
+            )
+        points = self._numbers("feature_points", None, (FEATURES,), np.float32)
+        views = self._numbers("feature_views", None, (FEATURES,), np.float32)
+        return Features(self.names, points, views, wanted, self)
+
+    def write_features(
+        self, model_id: str, names: Sequence[str], points: np.ndarray, views: np.ndarray
+    ) -> int:
+        """Write features points (N, 512), views (N, V, 512) of the named shapes in one commit; how many were.
+
+        Only these columns are written. A shape that was changed or removed since this library was opened is
+        left as it is: its features would be those of the old content.
+        """
+        points = np.ascontiguousarray(points, np.float32)
+        views = np.ascontiguousarray(views, np.float32)
+        expected = ((len(names), FEATURES), (len(names), self.settings.views, FEATURES))
+        if (points.shape, views.shape) != expected:
+            raise UsageError(f"features of shape {points.shape} and {views.shape}; {expected} were expected.")
+        if not (np.isfinite(points).all() and np.isfinite(views).all()):
+            raise CrosshapeError(f"model {model_id} gives features that are not finite; nothing was written.")
+        columns = {
+            "feature_points": _fixed(points),
+            "feature_views": _fixed(views.max(axis=1)),
+            "feature_each_view": _fixed(views),
+            "model": pa.array([model_id] * len(names), pa.string()),
+        }
+        with writing(self.path):
+            written = self._write_columns(names, columns)
+            self.refresh()
+            self.tidy()
+        return written
+
+    def _write_columns(self, names: Sequence[str], columns: dict[str, pa.Array]) -> int:
+        """Replace some columns of the named rows in one commit; the files of all other columns stay.
+
+        Rows whose content is no longer what this library was opened with are left out. Returns how many were
+        written.
+        """
+        import lance
+
+        hashes = self._hashes(self.dataset)
+        table = pa.table({"name": pa.array(list(names), pa.string()), **columns})
+        with lance_words(self.path, "write"):
+            for attempt in range(20):
+                dataset = _newest(self.path)
+                now = self._hashes(dataset)
+                keep = [name in now and now[name] == hashes.get(name) for name in names]
+                part = table.filter(pa.array(keep, pa.bool_()))
+                wanted = set(part["name"].to_pylist())
+                fragments, fields = [], set()
+                for fragment in dataset.get_fragments():
+                    held = fragment.to_table(columns=["name"])["name"].to_pylist()
+                    if not wanted.isdisjoint(held):
+                        changed, touched = fragment.update_columns(part, left_on="name", right_on="name")
+                        fragments.append(changed)
+                        fields |= set(touched)
+                if not fragments:
+                    return 0
+                change = lance.LanceOperation.Update(
+                    updated_fragments=fragments, fields_modified=sorted(fields), update_mode="rewrite_columns"
+                )
+                try:
+                    lance.LanceDataset.commit(str(self.path), change, read_version=dataset.version)
+                    return part.num_rows
+                except (OSError, ValueError, RuntimeError) as error:
+                    if "onflict" not in str(error) or attempt == 19:
+                        raise
+                    time.sleep(0.05 * attempt)
+        return 0
+
+    def _hashes(self, dataset: Any) -> dict[str, str]:
+        table = dataset.to_table(columns=["name", "content_hash"])
+        return dict(zip(table["name"].to_pylist(), table["content_hash"].to_pylist(), strict=True))
+
+    def _merge(self, table: pa.Table) -> None:
+        """Add the rows of a table, replacing those of the same name, in one commit; go to that version."""
+        with lance_words(self.path, "write"):
+            for attempt in range(20):
+                try:
+                    merge = _newest(self.path).merge_insert("name")
+                    merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
+                    break
+                except (OSError, ValueError, RuntimeError) as error:
+                    if "onflict" not in str(error) or attempt == 19:
+                        raise
+                    time.sleep(0.05 * attempt)
+        self.refresh()
+
+    def remove(self, names: Sequence[str], forget: bool = False) -> list[str]:
+        """Take shapes out, with all that was made of them, in one commit; returns their names.
+
+        A name that ends in "/" means every shape below it. With `forget` nothing of them stays on disk: what
+        remains is written anew without them and the older versions are deleted; no other process may write
+        meanwhile. Raises CrosshapeError for a name that is not there, before anything is removed.
+        """
+        gone: set[str] = set()
+        for name in names:
+            below = {known for known in self.names if name.endswith("/") and known.startswith(name)}
+            if not below:
+                self._places([name])
+            gone |= below or {name}
+        with writing(self.path, alone=forget):
+            with lance_words(self.path, "write"):
+                quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(gone))
+                if gone:
+                    self.dataset = _newest(self.path)
+                    self.dataset.delete(f"name IN ({quoted})")
+                if forget:
+                    self.dataset.optimize.compact_files(
+                        target_rows_per_fragment=SMALL, materialize_deletions_threshold=0.0
+                    )
+                    self.dataset = _newest(self.path)
+                    self.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+            self.refresh()
+            if not forget:
+                self.tidy()
+        return sorted(gone)
+
+    def tidy(self) -> None:
+        """Merge small fragments when there are many, and drop versions older than an hour; never an error."""
+        fragments = self.dataset.get_fragments()
+        small = sum(fragment.count_rows() < SMALL for fragment in fragments)
+        holes = sum(fragment.num_deletions for fragment in fragments)
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            if small >= MANY or holes > max(BLOCK, len(self) // 4):
+                self.dataset.optimize.compact_files(target_rows_per_fragment=SMALL)
+                self.refresh()
+            self.dataset.cleanup_old_versions(older_than=KEEP)
+
+
+def decode_view(png: bytes, size: int) -> np.ndarray:
+    """(S, S) uint8: a grey PNG averaged down to size x size by area."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
+        factor, rest = divmod(picture.size[0], size)
+        if factor > 1 and not rest:
+            return np.asarray(picture.reduce(factor), np.uint8)
+        if picture.size != (size, size):
+            return np.asarray(picture.resize((size, size), Image.Resampling.BOX), np.uint8)
+        return np.asarray(picture, np.uint8)
+
+
+def available_memory() -> int:
+    """Bytes that can be taken without swapping, the container's limit included; 4 GB where nobody says."""
+    free = 4 << 30
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) << 10
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        most = int((group / "memory.max").read_text())
+        free = min(free, most - int((group / "memory.current").read_text()))
+    return max(free, 0)
+
+
+def _newest(path: Path) -> Any:
+    import lance
+
+    return lance.dataset(str(path))
+
+
+def _stored_settings(path: Path, schema: pa.Schema) -> PrepareSettings:
+    """The prepare settings in the metadata of a schema; raises CrosshapeError where they are none of ours."""
+    text = (schema.metadata or {}).get(b"crosshape")
+    if not schema.names:
+        raise CrosshapeError(f"{path} is damaged: its newest version holds nothing. Make it again.")
+    if text is None:
+        raise CrosshapeError(
+            f"{path} is a Lance dataset, but not a library: crosshape did not make it. Choose another path."
+        )
+    try:
+        about = json.loads(text)
+        made_by = int(about["format"])
+        if made_by > FORMAT:
+            raise CrosshapeError(
+                f"{path} was written by a newer crosshape (format {made_by}, this one reads {FORMAT}). "
+                "Update: pip install --upgrade crosshape"
+            )
+        settings = PrepareSettings(**about["prepare"])
+        sizes = (settings.points, settings.views, settings.image_size, settings.supersample)
+        if not all(isinstance(size, int) and 0 < size < 1 << 16 for size in sizes):
+            raise ValueError(f"sizes {sizes}")
+        expected = library_schema(settings)
+        wrong = [
+            f.name for f in expected if f.name not in schema.names or schema.field(f.name).type != f.type
+        ]
+        if wrong:
+            raise ValueError(f"column {wrong[0]} is missing or of another type")
+    except (ValueError, TypeError, KeyError) as error:
+        raise CrosshapeError(f"{path} is damaged or not a library of this crosshape: {error}") from error
+    return settings
+
+
+def _fixed(values: np.ndarray) -> pa.FixedSizeListArray:
+    """An array (N, ...) as N fixed-size lists."""
+    width = int(np.prod(values.shape[1:]))
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width)
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: Any, fill: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """A read-only memory map of a .npy file; where it is not there, filled under another name and renamed."""
+    if not path.exists():
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            out = np.lib.format.open_memmap(temporary, "w+", dtype=dtype, shape=shape)
+            fill(out)
+            out.flush()
+            del out
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
