@@ -108,7 +108,7 @@ def _stop(*_: object) -> None:
 
 
 def _compiled() -> bool:
-    """Whether numba's compiled renderer lies where it is kept by default (if not, a line too many is said)."""
+    """Whether numba's compiled renderer lies where it is kept by default; if not, a line too many is said."""
     import os
     from pathlib import Path
 

@@ -41,7 +41,8 @@ def embed(
     encoder = _loaded(model, device) if isinstance(model, str | os.PathLike) else model
     if not len(library):
         raise CrosshapeError(f"{library.path} holds no shapes. Add some: crosshape add SHAPES {library.path}")
-    names = library.without_features(encoder.fingerprint)
+    fingerprint = encoder.fingerprint
+    names = library.without_features(fingerprint)
     bar = progress("embedding", len(names)) if progress and names else None
     written = 0
     try:
@@ -55,7 +56,7 @@ def embed(
                 if bar:
                     bar.advance(len(step))
             written += library.write_features(
-                encoder.fingerprint, part, np.concatenate(points), np.concatenate(views)
+                fingerprint, part, np.concatenate(points), np.concatenate(views)
             )
     finally:
         if bar:

@@ -372,9 +372,10 @@ class Library:
     def _decode(self, out: np.ndarray, names: Sequence[str] | None) -> None:
         """Fill out (N, V, S, S) with views decoded on threads (Pillow lets go of the interpreter)."""
 
+        from crosshape.shapes.views import downscale
+
         def fill(row: int, pictures: list[bytes]) -> None:
-            for view, png in enumerate(pictures):
-                out[row, view] = decode_view(png, out.shape[-1])
+            out[row] = downscale(np.stack([decode_view(png) for png in pictures]), out.shape[-1])
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for rows, batch in self._blocks(["views"], names):
@@ -588,16 +589,11 @@ class Library:
             self.dataset.cleanup_old_versions(older_than=KEEP)
 
 
-def decode_view(png: bytes, size: int) -> np.ndarray:
-    """(S, S) uint8: a grey PNG averaged down to size x size by area."""
+def decode_view(png: bytes) -> np.ndarray:
+    """(S, S) uint8: a stored view."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
-        factor, rest = divmod(picture.size[0], size)
-        if factor > 1 and not rest:
-            return np.asarray(picture.reduce(factor), np.uint8)
-        if picture.size != (size, size):
-            return np.asarray(picture.resize((size, size), Image.Resampling.BOX), np.uint8)
         return np.asarray(picture, np.uint8)
 
 

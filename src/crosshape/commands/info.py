@@ -1,0 +1,122 @@
+"""What is this run, library or file?
+
+crosshape info parts.lance
+crosshape info runs/parts
+crosshape info bracket.stl
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="X", help="a library, the folder of a run, or a shape file")
+    parser.add_argument("--json", action="store_true", help="one object, with its kind first")
+
+
+def run(options: argparse.Namespace) -> int:
+    from crosshape.console import print_json, printable
+    from crosshape.errors import CrosshapeError
+
+    path = Path(options.what)
+    if not path.exists():
+        raise CrosshapeError(f"{path} does not exist.")
+    if (path / "card.json").is_file():
+        facts = about_run(path)
+    elif path.is_dir():
+        facts = about_library(path)
+    else:
+        facts = about_file(path)
+    if options.json:
+        print_json(facts)
+        return 0
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+        print(f"{name.replace('_', ' '):<{width}}  {printable(text)}")
+    return 0
+
+
+def about_library(path: Path) -> dict[str, Any]:
+    """What a library holds, and which features it has. Raises CrosshapeError where it is none."""
+    from collections import Counter
+
+    from crosshape.library.library import open_library
+
+    library = open_library(path)
+    settings = library.settings
+    facts = library.facts()
+    files = (file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return {
+        "kind": "library",
+        "path": str(path),
+        "shapes": len(library),
+        "folders": len(set(library.labels() or [])),
+        "formats": dict(Counter(facts["format"].to_pylist()).most_common()),
+        "points": settings.points,
+        "views": settings.views,
+        "image_size": settings.image_size,
+        "supersample": settings.supersample,
+        "up": settings.up,
+        "features": {model or "none": count for model, count in library.models().most_common()},
+        "with_notes": sum(bool(notes) for notes in facts["notes"].to_pylist()),
+        "version": library.version,
+        "bytes_on_disk": sum(files),
+    }
+
+
+def about_run(path: Path) -> dict[str, Any]:
+    """What the card of a run says. Raises CrosshapeError where it cannot be read."""
+    import json
+
+    from crosshape.errors import CrosshapeError
+
+    try:
+        card = json.loads((path / "card.json").read_bytes())
+        if not isinstance(card, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise CrosshapeError(f"{path / 'card.json'} is not the card of a run: {error}.") from None
+    return {"kind": "run", "path": str(path), **card}
+
+
+def about_file(path: Path) -> dict[str, Any]:
+    """What is in a shape file, read in a guarded child. Raises CrosshapeError where no shape is in it."""
+    from crosshape.errors import CrosshapeError, UnreadableShape
+    from crosshape.shapes.guard import Guard
+
+    try:
+        with Guard(1) as guard:
+            return guard.call(file_facts, str(path))
+    except UnreadableShape as error:
+        raise CrosshapeError(f"{path} gives no shape: {error.reason}.") from None
+
+
+def file_facts(path: str) -> dict[str, Any]:
+    """The facts of one shape; runs in a guarded child. Raises UnreadableShape."""
+    from crosshape.shapes.files import load_shape
+
+    shape = load_shape(path)
+    low, high = shape.vertices.min(0), shape.vertices.max(0)
+    return {
+        "kind": "point cloud" if shape.is_cloud else "mesh",
+        "path": path,
+        "format": shape.format,
+        "bytes": shape.bytes,
+        "faces": len(shape.faces),
+        "vertices": len(shape.vertices),
+        "extents": [float(value) for value in high - low],
+        "notes": list(shape.notes),
+        "content_hash": shape.content_hash,
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
