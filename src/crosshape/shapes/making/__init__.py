@@ -1,0 +1,1 @@
+"""Builders of made shapes: solids, and the classes made of them."""
