@@ -203,7 +203,7 @@ def fetch(
 
     Continues a download that was cut short, checks its length (and MD5 where one is known), then unpacks
     every member under a temporary name and moves it into place. `progress(done, total)` counts bytes; total
-    is 0 where the server does not say. Raises CrosshapeError; what was downloaded so far stays for the next time.
+    is 0 where the server does not say. Raises CrosshapeError; what was downloaded stays for the next time.
     """
     if entry.archive is None:
         raise CrosshapeError(f"{entry.name} cannot be fetched by a program: {entry.note} ({entry.home}).")

@@ -94,7 +94,7 @@ def _cloud(
     turned = _z_up(points, item.up)
     turned_normals = _z_up(normals, item.up) if normals is not None else None
     digest = hashlib.sha256(data).hexdigest()
-    return Shape(turned, np.empty((0, 3), np.int64), turned_normals, form, digest, len(data), ())
+    return Shape(turned, np.empty((0, 3), np.int64), turned_normals, form, digest, len(data), (), 0.0)
 
 
 def _z_up(points: np.ndarray, up: str) -> np.ndarray:
@@ -102,7 +102,7 @@ def _z_up(points: np.ndarray, up: str) -> np.ndarray:
     if up == "y":
         return np.stack([points[:, 0], -points[:, 2], points[:, 1]], axis=1)
     if up == "x":
-        return np.stack([-points[:, 2], points[:, 1], points[:, 0]], axis=1)
+        return points[:, [1, 2, 0]]
     return points
 
 
@@ -133,7 +133,7 @@ def load_parts(item: Item, limits: Limits = Limits()) -> Labelled:  # noqa: B008
         raise UnreadableShape("its parts are not labelled")
     shape = load_item(item, limits)
     if shape.faces.shape[0]:
-        return Labelled(shape, _parts_of_faces(item, shape))
+        return Labelled(shape, _parts_of_faces(item, shape, limits))
     if item.row is not None:
         numbers = h5_arrays(item.path, item.path.stat().st_mtime_ns)["pid"][item.row].astype(np.float64)
     elif item.parts == item.path:
@@ -153,11 +153,12 @@ def load_parts(item: Item, limits: Limits = Limits()) -> Labelled:  # noqa: B008
     return Labelled(shape, parts.astype(np.int64))
 
 
-def _parts_of_faces(item: Item, shape: Shape) -> np.ndarray:
-    """(F,) int64: the part of every face. Raises UnreadableShape where a face has none or two."""
+def _parts_of_faces(item: Item, shape: Shape, limits: Limits) -> np.ndarray:
+    """(F,) int64: the part of every face that was kept. Raises UnreadableShape where one has none or two."""
     assert item.parts is not None
     numbers = read_part_file(item.parts)
-    parts = np.full(len(shape.faces), -1, np.int64)
+    kept = _kept_faces(item, shape, limits)
+    parts = np.full(len(shape.faces) if kept is None else kept.total, -1, np.int64)
     for name, faces in numbers.items():
         if len(faces) == 0:
             continue
@@ -170,7 +171,41 @@ def _parts_of_faces(item: Item, shape: Shape) -> np.ndarray:
     bare = np.flatnonzero(parts < 0)
     if len(bare):
         raise UnreadableShape(f"{len(bare):,} of {len(parts):,} faces have no part (first: {bare[0] + 1})")
-    return parts
+    return parts if kept is None else parts[kept.numbers]
+
+
+class _Kept(NamedTuple):
+    numbers: np.ndarray
+    total: int
+
+
+def _kept_faces(item: Item, shape: Shape, limits: Limits) -> _Kept | None:
+    """Which faces of the file the shape still has, where loading dropped some; None where it has them all.
+
+    Kept faces stay in order and a dropped one (no area, not finite) never equals a kept one, so one pass over
+    the corners finds them. Raises UnreadableShape where that cannot be said.
+    """
+    if not any(note.startswith("removed faces") for note in shape.notes):
+        return None
+    if item.path.suffix.lower() != ".off":
+        raise UnreadableShape(
+            f"{shape.notes[0]}, so its face numbers no longer fit; remove them from the file"
+        )
+    from crosshape.shapes.formats import read_off
+
+    raw = read_off(item.path.read_bytes(), limits)
+    corners = np.asarray(raw.vertices, np.float64)[raw.faces].reshape(-1, 3)
+    before = _z_up(corners, item.up).reshape(-1, 9) + 0.0
+    after = shape.vertices[shape.faces].reshape(-1, 9) + 0.0
+    numbers = np.empty(len(after), np.int64)
+    found = 0
+    for number, face in enumerate(before):
+        if found < len(after) and (face == after[found]).all():
+            numbers[found] = number
+            found += 1
+    if found < len(after):
+        raise UnreadableShape("its faces changed on loading, so face numbers no longer fit")
+    return _Kept(numbers, len(before))
 
 
 def part_points(item: Item, count: int = 2048, seed: int = 0, limits: Limits = Limits()) -> PartPoints:  # noqa: B008
