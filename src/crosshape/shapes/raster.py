@@ -1,9 +1,9 @@
-"""The z-buffer: numba loops over faces, discs and samples; arrays in, arrays out, no checks (views.py makes them).
+"""The z-buffer: numba loops over faces, discs and samples; arrays in, arrays out, no checks (views.py has them).
 
-Every loop runs without the interpreter's lock and starts no threads of its own, so it is safe on any thread and after a
-fork. Nothing is compiled with fast-math: the same arrays give the same bytes on every machine.
+The loops run without the interpreter's lock and start no threads of their own: safe on any thread and after a
+fork. Nothing is compiled with fast-math, so that no sum depends on how a processor groups it.
 
-Screen: x to the right, y down, in samples; the centre of sample (row, column) lies at (column + 0.5, row + 0.5).
+Screen: x to the right, y down, in samples; sample (row, column) has its centre at (column + 0.5, row + 0.5).
 A buffer `near` holds 1/z (0 where nothing is), `owner` the number of the face or point that was seen (-1).
 1/z is linear on the screen, so faces and discs need no division between the ends of a row.
 """
@@ -20,23 +20,34 @@ Array = NDArray[Any]
 
 compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
+UNSIGNED: Any = np.uintp
+"""An index known not to be negative: saves the wrap-around that numba adds to the others."""
+
 
 @compiled
-def project(vertices: Array, camera: Array, focal: float, middle: float, screen: Array, cells: Array) -> None:
-    """vertices (V, 3), camera (3, 4) -> screen (V, 3) float32: x, y, 1/z; cells (V,) int32: next column << 16 | next row."""
+def project(
+    vertices: Array, camera: Array, focal: float, middle: float, screen: Array, cells: Array, box: Array
+) -> None:
+    """vertices (V, 3), camera (3, 4) -> screen (V, 3) float32: x, y, 1/z; cells (V,) int32; box (4,) int64.
+
+    A cell is the next column << 16 | the next row of samples. The box: first and last + 1 column and row.
+    """
+    low_x, high_x, low_y, high_y = 1 << 15, 0, 1 << 15, 0
     for i in range(len(vertices)):
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
         inverse = 1.0 / (camera[2, 0] * x + camera[2, 1] * y + camera[2, 2] * z + camera[2, 3])
-        across = np.float32(
-            middle + focal * inverse * (camera[0, 0] * x + camera[0, 1] * y + camera[0, 2] * z + camera[0, 3])
-        )
-        down = np.float32(
-            middle + focal * inverse * (camera[1, 0] * x + camera[1, 1] * y + camera[1, 2] * z + camera[1, 3])
-        )
+        right = camera[0, 0] * x + camera[0, 1] * y + camera[0, 2] * z + camera[0, 3]
+        down = camera[1, 0] * x + camera[1, 1] * y + camera[1, 2] * z + camera[1, 3]
+        across = np.float32(middle + focal * inverse * right)
+        along = np.float32(middle + focal * inverse * down)
         screen[i, 0] = across
-        screen[i, 1] = down
+        screen[i, 1] = along
         screen[i, 2] = inverse
-        cells[i] = (np.int32(np.ceil(across - 0.5)) << 16) | np.int32(np.ceil(down - 0.5))
+        column, row = np.int32(np.ceil(across - 0.5)), np.int32(np.ceil(along - 0.5))
+        cells[i] = (column << 16) | row
+        low_x, high_x = min(low_x, column), max(high_x, column)
+        low_y, high_y = min(low_y, row), max(high_y, row)
+    box[0], box[1], box[2], box[3] = low_x, high_x, low_y, high_y
 
 
 @compiled
@@ -53,12 +64,15 @@ def candidates(faces: Array, cells: Array, kept: Array) -> int:
 
 @compiled
 def draw_faces(faces: Array, screen: Array, kept: Array, count: int, near: Array, owner: Array) -> None:
-    """Faces kept[:count] into near, owner (S, S). A sample belongs to a face when its centre lies inside; faces that share
-    an edge share its ends, so no sample falls between them."""
+    """Faces kept[:count] into near, owner (S, S).
+
+    A sample belongs to a face when its centre lies inside. Faces that share an edge compute the same ends of each
+    row from it, so that no sample falls between them.
+    """
     size = near.shape[0]
     for i in range(count):
-        f = kept[i]
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        f = kept[UNSIGNED(i)]
+        a, b, c = UNSIGNED(faces[f, 0]), UNSIGNED(faces[f, 1]), UNSIGNED(faces[f, 2])
         if screen[a, 1] > screen[b, 1]:
             a, b = b, a
         if screen[b, 1] > screen[c, 1]:
@@ -71,31 +85,34 @@ def draw_faces(faces: Array, screen: Array, kept: Array, count: int, near: Array
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if area == 0.0:
             continue
-        inverse = 1.0 / area
-        step_x = ((z1 - z0) * (y2 - y0) - (z2 - z0) * (y1 - y0)) * inverse
-        step_y = ((x1 - x0) * (z2 - z0) - (x2 - x0) * (z1 - z0)) * inverse
-        long = (x2 - x0) / (y2 - y0)
-        turn = max(0, min(size, np.int64(np.ceil(y1 - 0.5))))
-        for half in range(2):
-            if half == 0:
-                first_row, last_row = max(0, np.int64(np.ceil(y0 - 0.5))), turn
-                short, from_x, from_y = (x1 - x0) / (y1 - y0), x0, y0
-            else:
-                first_row, last_row = turn, min(size, np.int64(np.ceil(y2 - 0.5)))
-                short, from_x, from_y = (x2 - x1) / (y2 - y1), x1, y1
-            for row in range(first_row, last_row):
-                y = row + 0.5
-                one = x0 + (y - y0) * long
-                two = from_x + (y - from_y) * short
-                first = max(0, np.int64(np.ceil(min(one, two) - 0.5)))
-                last = min(size, np.int64(np.ceil(max(one, two) - 0.5)))
-                z = np.float32(z0 + (first + 0.5 - x0) * step_x + (y - y0) * step_y)
-                step = np.float32(step_x)
+        step_x = ((z1 - z0) * (y2 - y0) - (z2 - z0) * (y1 - y0)) / area
+        step_y = ((x1 - x0) * (z2 - z0) - (x2 - x0) * (z1 - z0)) / area
+        step = np.float32(step_x)
+        long, upper, lower = (x2 - x0) / (y2 - y0), (x1 - x0) / (y1 - y0), (x2 - x1) / (y2 - y1)
+        first_row = max(0, np.int64(np.ceil(y0 - 0.5)))
+        last_row = min(size, np.int64(np.ceil(y2 - 0.5)))
+        for row in range(first_row, last_row):
+            y = row + 0.5
+            one = x0 + (y - y0) * long
+            two = x0 + (y - y0) * upper if y < y1 else x1 + (y - y1) * lower
+            first = max(0, np.int64(np.ceil(min(one, two) - 0.5)))
+            last = min(size, np.int64(np.ceil(max(one, two) - 0.5)))
+            z = np.float32(z0 + (first + 0.5 - x0) * step_x + (y - y0) * step_y)
+            r = UNSIGNED(row)
+            if last - first < 16:
                 for column in range(first, last):
-                    if z > near[row, column]:
-                        near[row, column] = z
-                        owner[row, column] = f
+                    k = UNSIGNED(column)
+                    if z > near[r, k]:
+                        near[r, k] = z
+                        owner[r, k] = f
                     z += step
+            else:  # in this form the compiler takes many samples at once, which pays from about 16 on
+                for n in range(np.int32(last - first)):
+                    k = UNSIGNED(first + n)
+                    here = z + np.float32(n) * step
+                    if here > near[r, k]:
+                        near[r, k] = here
+                        owner[r, k] = f
 
 
 @compiled
@@ -108,14 +125,15 @@ def draw_discs(
     middle: float,
     slant: float,
     bulge: float,
+    start: int,
     near: Array,
     owner: Array,
 ) -> None:
-    """Discs around points (N, 3), across normals (N, 3), of radii (N,), in exact perspective, into near, owner (S, S).
+    """Discs around points (N, 3), across normals (N, 3), of radii (N,) into near, owner (S, S), numbered from start.
 
-    A disc seen at a cosine below `slant` is turned up to it, so that it never gets thinner than that. Its rim lies back by
-    `bulge` radii, so that where discs overlap the nearest centre wins and no rim cuts into a neighbour.
-    A disc is never smaller than 3/4 of a sample in radius.
+    In exact perspective. A disc seen at a cosine below `slant` is turned up to it, so that it never gets thinner.
+    Its rim lies back by `bulge` radii, so that where discs overlap the nearest centre wins and no rim cuts into a
+    neighbour. No disc is smaller than 3/4 of a sample in radius.
     """
     size = near.shape[0]
     for i in range(len(points)):
@@ -139,7 +157,7 @@ def draw_discs(
         plane = 1.0 / (n0 * p0 + n1 * p1 + n2 * p2)
         radius = max(np.float64(radii[i]), 0.75 * p2 / focal)
         square = radius * radius
-        # On the ray (u, v, 1) the disc's plane is met at 1/z = alpha u + beta v + gamma, inside the disc where
+        # The ray (u, v, 1) meets the disc's plane at 1/z = alpha u + beta v + gamma, inside the disc where
         # |(u, v, 1) - p / z|^2 <= (radius / z)^2: along a row both are polynomials of u.
         alpha, beta, gamma = n0 * plane, n1 * plane, n2 * plane
         a0, a1, a2 = 1.0 - p0 * alpha, -p1 * alpha, -p2 * alpha
@@ -169,7 +187,7 @@ def draw_discs(
                 )
                 if depth > near[row, column]:
                     near[row, column] = depth
-                    owner[row, column] = i
+                    owner[row, column] = start + i
 
 
 @compiled
@@ -181,127 +199,97 @@ def resolve(
     focal: float,
     middle: float,
     supersample: int,
+    box: Array,
     greys: Array,
     shading: Array,
     depth: Array,
     normals: Array,
 ) -> None:
-    """Samples (S * supersample, S * supersample) -> shading (S, S) uint8, and where they have a size: depth (S, S) float32
-    (inf: ground) and normals (S, S, 3) int8 (0: ground) of the nearest sample of each pixel. Empties near and owner.
+    """Samples (S * supersample, S * supersample) -> shading (S, S) uint8; near and owner are emptied.
 
-    greys: ground, grey of a face seen from its edge, grey of one seen from the front.
+    Also, unless these have size 0: depth (S, S) float32, inf on the ground, and normals (S, S, 3) int8, 0 on the
+    ground, both of the nearest sample of a pixel. box: first and last + 1 column and row of samples that may be
+    covered. greys: of the ground, of a face seen from its edge, of one seen from the front.
     """
     size = shading.shape[0]
     ground, edge, span = greys[0], greys[1], greys[2] - greys[1]
     share = np.float32(1.0 / (supersample * supersample))
-    for row in range(size):
-        for column in range(size):
-            total = np.float32(0.0)
-            best = np.float32(0.0)
-            winner = -1
-            for j in range(row * supersample, (row + 1) * supersample):
-                v = np.float32((j + 0.5 - middle) / focal)
-                for i in range(column * supersample, (column + 1) * supersample):
-                    face = owner[j, i]
-                    if face < 0:
-                        total += ground
-                        continue
-                    u = np.float32((i + 0.5 - middle) / focal)
-                    # the ray through the sample in the shape's own axes, against the face's normal
-                    x = camera[0, 0] * u + camera[1, 0] * v + camera[2, 0]
-                    y = camera[0, 1] * u + camera[1, 1] * v + camera[2, 1]
-                    z = camera[0, 2] * u + camera[1, 2] * v + camera[2, 2]
-                    cosine = x * unit_normals[face, 0] + y * unit_normals[face, 1] + z * unit_normals[face, 2]
-                    total += edge + span * np.float32(abs(cosine) / np.sqrt(u * u + v * v + np.float32(1.0)))
-                    if near[j, i] > best:
-                        best = near[j, i]
-                        winner = face
-                    near[j, i] = 0.0
-                    owner[j, i] = -1
-            shading[row, column] = np.uint8(total * share + np.float32(0.5))
-            if depth.size:
-                depth[row, column] = np.float32(1.0) / best
-            if normals.size:
-                if winner < 0:
-                    normals[row, column, :] = 0
+    pixel = np.float32(1.0 / focal)
+    shift = np.float32(0.5 - middle)
+    inner = np.float32(0.5 * (supersample - 1))
+    rays = camera[:, :3].astype(np.float32)
+    left, right = max(0, box[0] // supersample), min(size, (box[1] - 1) // supersample + 1)
+    top, bottom = max(0, box[2] // supersample), min(size, (box[3] - 1) // supersample + 1)
+    shading[:] = np.uint8(ground)
+    if depth.size:
+        depth[:] = np.inf
+    if normals.size:
+        normals[:] = 0
+    for row in range(top, bottom):
+        first_j = row * supersample
+        for column in range(left, right):
+            first_i = column * supersample
+            face = owner[UNSIGNED(first_j), UNSIGNED(first_i)]
+            same = True
+            for j in range(first_j, first_j + supersample):
+                for i in range(first_i, first_i + supersample):
+                    same &= owner[UNSIGNED(j), UNSIGNED(i)] == face
+            if same:
+                if face < 0:
                     continue
-                u = (column + 0.5) * supersample - middle
-                v = (row + 0.5) * supersample - middle
-                facing = 0.0
-                for axis in range(3):
-                    ray = camera[0, axis] * u + camera[1, axis] * v + camera[2, axis] * focal
-                    facing += ray * unit_normals[winner, axis]
-                sign = -127.0 if facing > 0.0 else 127.0
-                for axis in range(3):
-                    normals[row, column, axis] = np.int8(np.rint(sign * unit_normals[winner, axis]))
+                u, v = (first_i + inner + shift) * pixel, (first_j + inner + shift) * pixel
+                grey = edge + span * abs(facing(unit_normals, face, rays, u, v))
+            else:
+                total = np.float32(0.0)
+                for j in range(first_j, first_j + supersample):
+                    for i in range(first_i, first_i + supersample):
+                        here = owner[UNSIGNED(j), UNSIGNED(i)]
+                        if here < 0:
+                            total += ground
+                        else:
+                            u, v = (i + shift) * pixel, (j + shift) * pixel
+                            total += edge + span * abs(facing(unit_normals, here, rays, u, v))
+                grey = total * share
+            shading[row, column] = np.uint8(grey + np.float32(0.5))
+            if depth.size or normals.size:
+                best = np.float32(0.0)
+                for j in range(first_j, first_j + supersample):
+                    for i in range(first_i, first_i + supersample):
+                        if near[j, i] > best:
+                            best, face = near[j, i], owner[j, i]
+                if depth.size:
+                    depth[row, column] = np.float32(1.0) / best
+                if normals.size:
+                    u, v = (first_i + inner + shift) * pixel, (first_j + inner + shift) * pixel
+                    sign = -127.0 if facing(unit_normals, face, rays, u, v) > 0.0 else 127.0
+                    for axis in range(3):
+                        normals[row, column, axis] = np.int8(np.rint(sign * unit_normals[face, axis]))
+        for j in range(first_j, first_j + supersample):
+            near[j, left * supersample : right * supersample] = 0.0
+            owner[j, left * supersample : right * supersample] = -1
 
 
 @compiled
-def plane_normals(cloud: Array, neighbours: Array) -> Array:
-    """cloud (N, 3), neighbours (M, k) -> unit normals (M, 3) float32 of the planes nearest to them, +Z where any plane fits.
-
-    The eigenvector of the smallest eigenvalue of the 3 x 3 covariance, in closed form, in float64.
-    """
-    result = np.empty((len(neighbours), 3), np.float32)
-    k = neighbours.shape[1]
-    for m in range(len(neighbours)):
-        m0 = m1 = m2 = 0.0
-        for j in range(k):
-            i = neighbours[m, j]
-            m0 += cloud[i, 0]
-            m1 += cloud[i, 1]
-            m2 += cloud[i, 2]
-        m0, m1, m2 = m0 / k, m1 / k, m2 / k
-        xx = yy = zz = xy = xz = yz = 0.0
-        for j in range(k):
-            i = neighbours[m, j]
-            x, y, z = cloud[i, 0] - m0, cloud[i, 1] - m1, cloud[i, 2] - m2
-            xx += x * x
-            yy += y * y
-            zz += z * z
-            xy += x * y
-            xz += x * z
-            yz += y * z
-        result[m, 0], result[m, 1], result[m, 2] = smallest_axis(xx, yy, zz, xy, xz, yz)
-    return result
+def facing(unit_normals: Array, face: int, rays: Array, u: float, v: float) -> float:
+    """The cosine between a face's normal and the ray (u, v, 1) of the camera, whose axes are the rows of rays (3, 3)."""
+    x = rays[0, 0] * u + rays[1, 0] * v + rays[2, 0]
+    y = rays[0, 1] * u + rays[1, 1] * v + rays[2, 1]
+    z = rays[0, 2] * u + rays[1, 2] * v + rays[2, 2]
+    f = UNSIGNED(face)
+    along = x * unit_normals[f, 0] + y * unit_normals[f, 1] + z * unit_normals[f, 2]
+    return along / np.sqrt(u * u + v * v + np.float32(1.0))
 
 
 @compiled
-def smallest_axis(
-    xx: float, yy: float, zz: float, xy: float, xz: float, yz: float
-) -> tuple[float, float, float]:
-    """The six numbers of a symmetric 3 x 3 matrix -> unit eigenvector of its smallest eigenvalue (trigonometric form)."""
-    mean = (xx + yy + zz) / 3.0
-    xx, yy, zz = xx - mean, yy - mean, zz - mean
-    size = np.sqrt((xx * xx + yy * yy + zz * zz + 2.0 * (xy * xy + xz * xz + yz * yz)) / 6.0)
-    if not size > 1e-12 * mean:
-        return 0.0, 0.0, 1.0
-    determinant = (xx * (yy * zz - yz * yz) - xy * (xy * zz - yz * xz) + xz * (xy * yz - yy * xz)) / (
-        2.0 * size**3
-    )
-    angle = np.arccos(min(1.0, max(-1.0, determinant))) / 3.0
-    value = 2.0 * size * np.cos(angle + 2.0 * np.pi / 3.0)
-    xx, yy, zz = xx - value, yy - value, zz - value
-    best = -1.0
-    n0, n1, n2 = 0.0, 0.0, 1.0
-    # the rows of (matrix - value) span the plane across the vector: the longest cross product of two of them gives it
-    for pair in range(3):
-        if pair == 0:
-            c0, c1, c2 = xy * yz - xz * yy, xz * xy - xx * yz, xx * yy - xy * xy
-        elif pair == 1:
-            c0, c1, c2 = xy * zz - xz * yz, xz * xz - xx * zz, xx * yz - xy * xz
-        else:
-            c0, c1, c2 = yy * zz - yz * yz, yz * xz - xy * zz, xy * yz - yy * xz
-        length = c0 * c0 + c1 * c1 + c2 * c2
-        if length > best:
-            best, n0, n1, n2 = length, c0, c1, c2
-    if not best > 1e-20 * size**4:
-        # points along a line: the matrix is a multiple of d d^T; across d lies its cross product with the smallest axis
-        if xx <= min(yy, zz):
-            n0, n1, n2 = (0.0, xz, -xy) if yy + zz > 0.0 and abs(xz) + abs(xy) > 0.0 else (1.0, 0.0, 0.0)
-        elif yy <= zz:
-            n0, n1, n2 = (-yz, 0.0, xy) if abs(yz) + abs(xy) > 0.0 else (0.0, 1.0, 0.0)
-        else:
-            n0, n1, n2 = (yz, -xz, 0.0) if abs(yz) + abs(xz) > 0.0 else (0.0, 0.0, 1.0)
-    length = np.sqrt(n0 * n0 + n1 * n1 + n2 * n2)
-    return n0 / length, n1 / length, n2 / length
+def face_normals(vertices: Array, faces: Array, normals: Array, area: Array) -> None:
+    """vertices (V, 3), faces (F, 3) -> unit normals (F, 3) float32, 0 where there is no area; area (F,) float64."""
+    for f in range(len(faces)):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, ay, az = np.float64(vertices[a, 0]), np.float64(vertices[a, 1]), np.float64(vertices[a, 2])
+        bx, by, bz = vertices[b, 0] - ax, vertices[b, 1] - ay, vertices[b, 2] - az
+        cx, cy, cz = vertices[c, 0] - ax, vertices[c, 1] - ay, vertices[c, 2] - az
+        x, y, z = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx
+        length = np.sqrt(x * x + y * y + z * z)
+        area[f] = 0.5 * length
+        scale = 1.0 / length if length > 0.0 else 0.0
+        normals[f, 0], normals[f, 1], normals[f, 2] = x * scale, y * scale, z * scale

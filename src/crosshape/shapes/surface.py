@@ -14,11 +14,11 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-NEIGHBOURS = 16
-"""Points from which a normal is estimated, the point itself among them."""
+CROWD = 8
+"""A cloud is thinned to this many times the points that are wanted before normals are estimated."""
 
-CROWD = 1 << 16
-"""Neighbours are looked for among at most this many points of a cloud, drawn at random where it has more."""
+PLANE = 12
+"""Points a normal is estimated from, the point itself among them; results/log.md has what else was measured."""
 
 PLASTIC = (0.7548776662466927, 0.5698402909980532)
 """Steps of the R2 sequence: 1/g and 1/g**2 of the plastic number g (M. Roberts, 2018)."""
@@ -66,12 +66,12 @@ def normalise(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> tup
 
 
 def face_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> tuple[Floats, Doubles]:
-    """(V, 3), (F, 3) -> unit normals (F, 3) float32 by the order of the corners (0 for a face without area), area (F,)."""
-    first, second, third = (np.asarray(vertices, dtype=np.float64)[faces[:, i]] for i in range(3))
-    normals = np.cross(second - first, third - first)
-    length = np.sqrt((normals * normals).sum(axis=1))
-    normals /= np.where(length > 0, length, 1.0)[:, None]
-    return normals.astype(np.float32), length / 2
+    """(V, 3), (F, 3) -> unit normals (F, 3) float32 by the order of the corners, 0 without area; area (F,)."""
+    from crosshape.shapes import raster
+
+    normals, area = np.empty((len(faces), 3), np.float32), np.empty(len(faces))
+    raster.face_normals(np.ascontiguousarray(vertices), np.ascontiguousarray(faces), normals, area)
+    return normals, area
 
 
 def sample_surface(
@@ -104,31 +104,25 @@ def sample_surface(
 def sample_cloud(
     points: NDArray[np.floating], normals: NDArray[np.floating] | None, count: int, seed: int
 ) -> tuple[Floats, Floats]:
-    """(P, 3), unit normals (P, 3) or None -> (count, 3), (count, 3) float32: points drawn without repeats while they last.
+    """(P, 3), unit normals (P, 3) or None -> (count, 3), (count, 3) float32: points drawn without repeats.
 
-    A cloud of fewer points gives each of them equally often, to within one. Missing normals come from the neighbours.
+    Where there are fewer points than `count`, each is taken equally often, to within one. Missing normals come
+    from the neighbours, in a cloud thinned to CROWD times `count` points where it has more.
     """
     random = np.random.Generator(np.random.PCG64(seed))
-    cloud = np.asarray(points, dtype=np.float32)
-    whole = np.tile(np.arange(len(cloud)), count // len(cloud))
-    rest = random.permutation(len(cloud))[: count - len(whole)]
-    order = random.permutation(np.concatenate([rest, whole]))
-    if normals is not None:
-        return cloud[order], np.asarray(normals, dtype=np.float32)[order]
-    crowd = cloud if len(cloud) <= CROWD else cloud[random.choice(len(cloud), CROWD, replace=False)]
-    return cloud[order], _normals_at(cloud[order], crowd, NEIGHBOURS)
+    order = random.permutation(len(points))[: CROWD * count]
+    cloud = np.asarray(points)[order].astype(np.float32)
+    known = estimate_normals(cloud) if normals is None else np.asarray(normals)[order].astype(np.float32)
+    taken = random.permutation(np.arange(count) % len(cloud))
+    return cloud[taken], known[taken]
 
 
-def estimate_normals(points: NDArray[np.floating], k: int = NEIGHBOURS) -> Floats:
-    """(N, 3) -> unit normals (N, 3) float32 of the plane nearest to each point's k neighbours; the sign says nothing."""
-    cloud = np.asarray(points, dtype=np.float32)
-    return _normals_at(cloud, cloud, k)
+def estimate_normals(points: NDArray[np.floating], k: int = PLANE) -> Floats:
+    """(N, 3) -> unit normals (N, 3) float32 from the k nearest points of each; which side they point to says nothing.
 
+    The plane nearest to the neighbours, then smoothed over them.
+    """
+    from crosshape.shapes.neighbours import nearest, normals_from
 
-def _normals_at(places: Floats, cloud: Floats, k: int) -> Floats:
-    from scipy.spatial import cKDTree
-
-    from crosshape.shapes.raster import plane_normals
-
-    _, index = cKDTree(cloud).query(places, k=min(k, len(cloud)))
-    return plane_normals(cloud, index.reshape(len(places), -1))
+    cloud = np.ascontiguousarray(points, dtype=np.float32)
+    return normals_from(cloud, *nearest(cloud, cloud, k))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crosshape.shapes.surface import face_normals
+from crosshape.shapes.surface import PLANE, face_normals
 
 DISTANCE = 3.0
 """From a camera to the centre of the shape, in radii of the unit sphere."""
@@ -30,7 +30,7 @@ LARGEST = 16384
 """Most samples (pixels times supersample) along one side."""
 
 
-SPACING, UNEVEN, REACH, DISC = 7, 1.6, 1.6, 0.25
+AROUND, SPACING, UNEVEN, REACH, DISC = 20, 7, 1.6, 1.6, 0.25
 """Of a cloud: its spacing at a point is the distance to the 7th neighbour, at most 1.3 times the middle one; a face between
 points has a circumscribed circle of at most 1.3, a disc a radius of 0.2 spacings."""
 
@@ -87,8 +87,6 @@ def render_mesh(
 
     Flat faces, two-sided Lambert shading, the light at the camera. Raises ValueError for what lies outside the sphere.
     """
-    from crosshape.shapes import raster
-
     corners, place = _inside(vertices, faces)
     unit_normals, _ = face_normals(corners, place)
     return _render(corners, place, None, unit_normals, views, size, supersample, depth, normals, threads)
@@ -111,12 +109,16 @@ def render_points(
     Raises ValueError for what lies outside the sphere.
     """
     from crosshape.shapes import neighbours
-    from crosshape.shapes.surface import estimate_normals
 
     cloud, _ = _inside(points, np.zeros((0, 3), np.int32))
-    cloud, first = np.unique(cloud, axis=0, return_index=True)
-    known = estimate_normals(cloud) if normals is None else np.asarray(normals, dtype=np.float32)[first]
-    distance, number = neighbours.nearest(cloud, cloud, neighbours.NEIGHBOURS)
+    known = None if normals is None else np.array(normals, dtype=np.float32).reshape(-1, 3)
+    distance, number = neighbours.nearest(cloud, cloud, AROUND)
+    if distance.shape[1] > 1 and not distance[:, 1].all():  # the same point twice
+        cloud, first = np.unique(cloud, axis=0, return_index=True)
+        known = None if known is None else known[first]
+        distance, number = neighbours.nearest(cloud, cloud, AROUND)
+    if known is None:
+        known = neighbours.normals_from(cloud, distance[:, :PLANE], number[:, :PLANE])
     spacing = distance[:, min(SPACING, distance.shape[1] - 1)]
     spacing = np.minimum(spacing, UNEVEN * np.median(spacing))
     faces = np.empty((16 * len(cloud), 3), np.int32)
@@ -182,8 +184,12 @@ def _render(
         screen = np.empty((len(vertices), 3), np.float32)
         cells = np.empty(len(vertices), np.int32)
         kept = np.empty(len(faces) + 1, np.int32)
+        box = np.empty(4, np.int64)
+        margin = 1  # a disc's radius in samples, at most
+        if radii is not None:
+            margin += int(length * radii.max(initial=0.0) / (DISTANCE - 1.01 - radii.max(initial=0.0))) + 1
         for i in range(first, last):
-            raster.project(vertices, cameras[i], length, middle, screen, cells)
+            raster.project(vertices, cameras[i], length, middle, screen, cells, box)
             count = raster.candidates(faces, cells, kept)
             raster.draw_faces(faces, screen, kept, count, near, owner)
             if radii is not None:
@@ -191,9 +197,10 @@ def _render(
                 raster.draw_discs(
                     vertices, discs, radii, cameras[i], length, middle, SLANT, BULGE, len(faces), near, owner
                 )
+                box += np.array([-margin, margin, -margin, margin])
             picture = (shading[i], far[i], facing[i])
             raster.resolve(
-                near, owner, unit_normals, cameras[i], length, middle, supersample, greys, *picture
+                near, owner, unit_normals, cameras[i], length, middle, supersample, box, greys, *picture
             )
 
     threads = max(1, min(threads, views))
