@@ -83,7 +83,7 @@ class Progress:
 
     def __init__(self, what: str, total: int, unit: str = "shapes") -> None:
         self.what, self.total, self.unit = what, total, unit
-        self.done = 0
+        self.done = self.begin = 0
         self.start = self.shown = time.monotonic()
         self.live = sys.stderr.isatty()
 
@@ -94,7 +94,7 @@ class Progress:
         if not self.live or (now - self.shown < 0.1 and self.done < self.total):
             return
         self.shown = now
-        rate = self.done / max(now - self.start, 1e-9)
+        rate = (self.done - self.begin) / max(now - self.start, 1e-9)
         left = duration((self.total - self.done) / rate) if rate else "?"
         filled = 24 * self.done // max(self.total, 1)
         bar = "━" * filled + "╌" * (24 - filled)

@@ -1,0 +1,96 @@
+"""Learn features of the shapes of a library, with no labels, into a run folder.
+
+crosshape train parts.lance runs/parts
+crosshape train parts.lance runs/parts --minutes 20
+crosshape train parts.lance runs/parts --resume
+crosshape train parts.lance runs/paper --recipe paper --set batch_size=16
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+from typing import Any
+
+from crosshape.errors import UsageError
+from crosshape.settings import RECIPES, NetworkSettings, TrainSettings, changed
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("library", metavar="LIBRARY", help="made by `crosshape add`")
+    parser.add_argument("run", metavar="RUN", help="the folder to write: settings, weights, log, card")
+    parser.add_argument("--recipe", choices=list(RECIPES), default="dense", help="default: dense")
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the library")
+    parser.add_argument("--minutes", type=float, metavar="M", help="as many epochs as fit in M minutes")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="shapes in a step")
+    parser.add_argument("--points", type=int, metavar="N", help="points of a cloud in a step")
+    parser.add_argument("--image-size", type=int, metavar="N", help="pixels along the side of a view")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of weights, order and augmentation")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting of networks or training (below), several times if need be",
+    )
+    parser.add_argument("--from", dest="initial", metavar="RUN", help="start from the weights of that run")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all cores)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    parser.epilog = "settings for --set:\n" + "\n".join(
+        f"  {field.name:<24}{field.metadata['help']} (default: {field.default})"
+        for kind in (TrainSettings, NetworkSettings)
+        for field in dataclasses.fields(kind)
+        if field.name != "recipe"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    training, network = chosen(options)
+    if options.minutes is not None and not 0 < options.minutes < 1e6:
+        raise UsageError(f"--minutes is {options.minutes}; it must be above 0")
+    import torch
+
+    from crosshape.learning.training import train
+
+    if options.threads is not None:
+        if not 1 <= options.threads <= 1024:
+            raise UsageError(f"--threads is {options.threads}; it must be 1 to 1024")
+        torch.set_num_threads(options.threads)
+    train(
+        options.library,
+        options.run,
+        recipe=options.recipe,
+        settings=training,
+        network=network,
+        initial=options.initial,
+        device=options.device,
+        minutes=options.minutes,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
+    print(f"{options.run} is trained. Next: crosshape embed {options.run} {options.library}")
+    return 0
+
+
+def chosen(options: argparse.Namespace) -> tuple[TrainSettings, NetworkSettings | None]:
+    """The recipe's settings with what the words changed. Raises UsageError for unknown names and values."""
+    training: dict[str, Any] = {}
+    network: dict[str, Any] = {}
+    for text in options.set:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise UsageError(f"--set {text}: write NAME=VALUE, as in --set batch_size=16")
+        try:
+            parsed = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parsed = value
+        is_network = any(field.name == name for field in dataclasses.fields(NetworkSettings))
+        (network if is_network else training)[name] = parsed
+    for name in ("epochs", "batch_size", "points", "image_size", "seed"):
+        if getattr(options, name) is not None:
+            training[name] = getattr(options, name)
+    settings = changed(RECIPES[options.recipe], training, "--set")
+    return settings, changed(NetworkSettings(), network, "--set") if network else None

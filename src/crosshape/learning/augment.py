@@ -1,0 +1,82 @@
+"""Batched changes to clouds and views, on the device of the batch, from an explicit generator.
+
+`paper` follows the authors' later code: for clouds a random choice of points, scale 2/3 to 3/2 and shift up
+to 0.2 per axis, a turn about the up axis, jitter sigma 0.01 clipped at 0.02; for views a random crop and a
+horizontal flip. `strong` also cuts a part of the cloud away, tilts it, and changes the light of the views.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def augment_points(points: Tensor, count: int, style: str, generator: torch.Generator) -> Tensor:
+    """Clouds (B, P, 3), Z up -> changed clouds (B, count, 3); `count` is at most P."""
+    batch, available, _ = points.shape
+    chance = _uniform(points, (batch, available), 0.0, 1.0, generator)
+    if style == "strong":
+        chance = chance + _beyond_cut(points, count, generator)
+    chosen = chance.argsort(dim=1)[:, :count]
+    out = points.gather(1, chosen[:, :, None].expand(-1, -1, 3))
+    out = out @ _turns(points, style, generator)
+    out = out * _uniform(points, (batch, 1, 3), 2 / 3, 3 / 2, generator)
+    noise = torch.randn(out.shape, generator=generator, device=out.device, dtype=out.dtype)
+    out = out + noise.mul_(0.01).clamp_(-0.02, 0.02)
+    return out + _uniform(points, (batch, 1, 3), -0.2, 0.2, generator)
+
+
+def _beyond_cut(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """(B, P): 2 behind a random plane that cuts off up to 40 % (`count` points are left), else 0."""
+    batch, available, _ = points.shape
+    direction = torch.randn((batch, 3, 1), generator=generator, device=points.device, dtype=points.dtype)
+    along = (points @ direction).squeeze(2)
+    keep = (available * _uniform(points, (batch, 1), 0.6, 1.0, generator)).ceil().clamp_min(count)
+    rank = along.argsort(dim=1).argsort(dim=1)
+    return 2.0 * (rank >= keep)
+
+
+def _turns(points: Tensor, style: str, generator: torch.Generator) -> Tensor:
+    """(B, 3, 3) rotations about the up axis; `strong` tilts by up to 10 degrees as well."""
+    angle = _uniform(points, (len(points),), 0.0, 2 * math.pi, generator)
+    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    turn = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, one], dim=1).view(-1, 3, 3)
+    if style != "strong":
+        return turn
+    tilt = _uniform(points, (len(points),), -math.pi / 18, math.pi / 18, generator)
+    cos, sin = tilt.cos(), tilt.sin()
+    return turn @ torch.stack([one, zero, zero, zero, cos, sin, zero, -sin, cos], dim=1).view(-1, 3, 3)
+
+
+def augment_views(views: Tensor, style: str, generator: torch.Generator) -> Tensor:
+    """Views uint8 (B, S, S) -> changed views float32 (B, S, S) in 0..1, of the same size.
+
+    A crop of 80 to 100 % of each side (strong: 60 to 100 %, and stretched by up to a fifth), flipped half
+    the time; strong also changes contrast and brightness.
+    """
+    batch = len(views)
+    pictures = views.float().div(255)[:, None]
+    least = 0.6 if style == "strong" else 0.8
+    width = _uniform(pictures, (batch,), least, 1.0, generator)
+    stretch = _uniform(pictures, (batch,), 0.8, 1.25, generator) if style == "strong" else 1.0
+    height = (width * stretch).clamp(max=1.0)
+    x = _uniform(pictures, (batch,), -1.0, 1.0, generator) * (1 - width)
+    y = _uniform(pictures, (batch,), -1.0, 1.0, generator) * (1 - height)
+    flip = (_uniform(pictures, (batch,), 0.0, 1.0, generator) < 0.5) * 2.0 - 1.0
+    zero = torch.zeros_like(x)
+    crop = torch.stack([width * flip, zero, x, zero, height, y], dim=1).view(-1, 2, 3)
+    grid = torch.nn.functional.affine_grid(crop, list(pictures.shape), align_corners=False)
+    out = torch.nn.functional.grid_sample(pictures, grid, padding_mode="border", align_corners=False)[:, 0]
+    if style == "strong":
+        out = out.pow(_uniform(pictures, (batch, 1, 1), 0.7, 1.4, generator))
+        out = out * _uniform(pictures, (batch, 1, 1), 0.8, 1.2, generator)
+    return out.clamp(0, 1)
+
+
+def _uniform(
+    like: Tensor, shape: tuple[int, ...], low: float, high: float, generator: torch.Generator
+) -> Tensor:
+    chance = torch.rand(shape, generator=generator, device=like.device, dtype=torch.float32)
+    return chance.mul_(high - low).add_(low)

@@ -1,0 +1,210 @@
+"""The run folder: settings, weights, optimiser, log, card; a run that was stopped goes on exactly.
+
+run.toml            settings of networks and training
+model.safetensors   weights, with card.json: trained on what, how long, by which version
+state.safetensors   all that training needs to go on: weights, optimiser, place in the data
+metrics.jsonl       one object a line: step, epoch, losses, rates; tensorboard/ holds the same
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crosshape.errors import CrosshapeError, UsageError
+from crosshape.files import write_whole
+from crosshape.settings import NetworkSettings, TrainSettings, changed
+
+SETTINGS, STATE, METRICS = "run.toml", "state.safetensors", "metrics.jsonl"
+
+
+@dataclass
+class Place:
+    """Where training stands: steps done, seconds spent."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+def write_settings(run: Path, network: NetworkSettings, training: TrainSettings, **facts: Any) -> None:
+    """Write run.toml: [network], [training] and the facts at the top."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in facts.items()]
+    for title, settings in (("network", network), ("training", training)):
+        lines += ["", f"[{title}]"]
+        lines += [f"{name} = {json.dumps(value)}" for name, value in dataclasses.asdict(settings).items()]
+    write_whole(run / SETTINGS, "\n".join([*lines, ""]).encode())
+
+
+def read_settings(run: Path) -> tuple[NetworkSettings, TrainSettings, dict[str, Any]]:
+    """Settings of a run and the facts beside them. Raises CrosshapeError for a file that is none."""
+    path = run / SETTINGS
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise CrosshapeError(f"{run} is no run: it has no {SETTINGS}. Start one: crosshape train.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CrosshapeError(f"{path} cannot be read: {error}.") from None
+    network = changed(NetworkSettings(), _part(table, "network", path), str(path))
+    training = changed(TrainSettings(), _part(table, "training", path), str(path))
+    return network, training, {k: v for k, v in table.items() if k not in ("network", "training")}
+
+
+def _part(table: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    part = table.get(name, {})
+    if not isinstance(part, dict):
+        raise CrosshapeError(f"{path}: [{name}] is not a table of settings.")
+    return part
+
+
+def begin(run: Path, resume: bool, overwrite: bool) -> bool:
+    """Make the folder; whether there is a run to go on with.
+
+    Raises CrosshapeError where a run is there already and neither word was given, or where the folder holds
+    something else.
+    """
+    if resume and overwrite:
+        raise UsageError("--resume continues a run and --overwrite replaces it; give one of them.")
+    if run.exists() and not run.is_dir():
+        raise CrosshapeError(f"{run} is a file; give a folder for the run.")
+    there = (run / SETTINGS).exists()
+    if not there:
+        if run.is_dir() and any(run.iterdir()):
+            raise CrosshapeError(f"{run} is not empty and holds no run; give a new folder.")
+        if resume:
+            raise CrosshapeError(f"{run} holds no run to resume. Leave --resume out to start one.")
+        run.mkdir(parents=True, exist_ok=True)
+        return False
+    if overwrite:
+        for name in (STATE, METRICS, SETTINGS, "model.safetensors", "card.json"):
+            (run / name).unlink(missing_ok=True)
+        for name in ("tensorboard", "cache"):
+            shutil.rmtree(run / name, ignore_errors=True)
+        return False
+    if not resume:
+        raise CrosshapeError(
+            f"{run} already holds a run ({progress_of(run)}). "
+            "Add --resume to continue it or --overwrite to replace it."
+        )
+    return True
+
+
+def progress_of(run: Path) -> str:
+    """A few words: how far a run is."""
+    try:
+        place = _metadata(run / STATE)
+    except (CrosshapeError, OSError):
+        return "nothing saved yet"
+    steps, every = int(place["step"]), max(int(place["steps_per_epoch"]), 1)
+    return f"epoch {steps // every} of {int(place['steps']) // every}"
+
+
+def save_state(run: Path, tensors: dict[str, Tensor], place: Place, steps: int, steps_per_epoch: int) -> None:
+    """Write weights, optimiser and place as one file, so that they always belong together."""
+    from safetensors.torch import save
+
+    facts = {
+        "step": str(place.step),
+        "seconds": repr(place.seconds),
+        "steps": str(steps),
+        "steps_per_epoch": str(steps_per_epoch),
+    }
+    flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_whole(run / STATE, save(flat, metadata=facts))
+
+
+def load_state(run: Path) -> tuple[dict[str, Tensor], Place] | None:
+    """What `save_state` wrote, None where nothing was saved. Raises CrosshapeError for a broken file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not (run / STATE).exists():
+        return None
+    facts = _metadata(run / STATE)
+    try:
+        tensors = load_file(run / STATE)
+    except (SafetensorError, ValueError) as error:
+        raise CrosshapeError(f"{run / STATE} is broken: {error}. Start again with --overwrite.") from None
+    return tensors, Place(int(facts["step"]), float(facts["seconds"]))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+        for name in ("step", "seconds", "steps", "steps_per_epoch"):
+            float(facts[name])
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, KeyError, ValueError):
+        raise CrosshapeError(f"{path} is not the state of a run. Start again with --overwrite.") from None
+    return facts
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """The optimiser's state as named tensors: optimiser.<parameter>.<what>."""
+    state = optimiser.state_dict()["state"]
+    return {
+        f"optimiser.{names[i]}.{what}": torch.as_tensor(value)
+        for i, values in state.items()
+        for what, value in values.items()
+        if value is not None
+    }
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, names: list[str], tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` gave."""
+    whole = optimiser.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    places = {name: i for i, name in enumerate(names)}
+    for name, value in tensors.items():
+        parameter, what = name.removeprefix("optimiser.").rsplit(".", 1)
+        state.setdefault(places[parameter], {})[what] = value
+    optimiser.load_state_dict({**whole, "state": state})
+
+
+class Metrics:
+    """Append rows to metrics.jsonl and TensorBoard; rows after `step` (of a run that was cut) are dropped."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        self.path = run / METRICS
+        kept = []
+        if self.path.exists():
+            for line in self.path.read_text().splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    continue
+                if row["step"] <= step:
+                    kept.append(line)
+        write_whole(self.path, "".join(f"{line}\n" for line in kept).encode())
+        self.file = self.path.open("a")
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.file.write(json.dumps(row) + "\n")
+        self.file.flush()
+        for name, value in row.items():
+            if isinstance(value, float):
+                self.board.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        self.file.close()
+        self.board.close()
+
+
+def read_metrics(run: str | Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, in order."""
+    path = Path(run) / METRICS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,0 +1,433 @@
+"""The joint training of the three networks, written out from top to bottom.
+
+Source: arXiv 2004.05749 (recipe `paper`); `dense` asks the same questions of every pair in the batch.
+Order and augmentation of a step depend on the seed and the number of the step alone, so a run that was
+stopped goes on with the same weights, bit for bit, on a CPU with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crosshape import __version__
+from crosshape.console import Progress, duration, say
+from crosshape.errors import CrosshapeError, UsageError
+from crosshape.learning import losses
+from crosshape.learning import run as folder
+from crosshape.learning.augment import augment_points, augment_views
+from crosshape.networks.allocator import keep_memory
+from crosshape.networks.model import Model, autocast, choose_device, load_model
+from crosshape.settings import FEATURES, RECIPES, NetworkSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from crosshape.library.library import Library
+
+SAVE_EVERY = 300.0
+"""Seconds between two saved states within an epoch."""
+LOG_EVERY = 10
+"""Steps between two rows of metrics.jsonl."""
+
+
+def train(
+    library: Library | str | Path,
+    run: str | Path,
+    *,
+    recipe: str = "dense",
+    settings: TrainSettings | None = None,
+    network: NetworkSettings | None = None,
+    initial: str | Path | None = None,
+    device: str = "auto",
+    minutes: float | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Model:
+    """Learn features of a library's shapes, with no labels, into the folder `run`; returns the model.
+
+    `settings` default to those of the recipe ("dense" or "paper"); with `resume` those of the run are used.
+    `initial` is a run or a shipped model to start from. `minutes` sets the number of epochs to what fits in
+    that time, measured on the first steps. Ctrl-C saves and raises KeyboardInterrupt.
+    Raises CrosshapeError for a run that is there already, a library too small, a device that is not there.
+    """
+    from crosshape.library.library import Library, open_library
+
+    keep_memory()
+    place = choose_device(device)
+    run = Path(run)
+    shapes = library if isinstance(library, Library) else open_library(library)
+    if recipe not in RECIPES:
+        raise UsageError(f"unknown recipe '{recipe}'; known are {', '.join(RECIPES)}")
+    training = settings or RECIPES[recipe]
+    check(training, shapes)
+    if folder.begin(run, resume, overwrite):
+        network, training, facts = folder.read_settings(run)
+        minutes = None
+        torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
+    else:
+        network = network or (load_model(initial, "cpu").settings if initial else NetworkSettings())
+    points, views = shapes.training_arrays(training.image_size, cache=run / "cache")
+    learner = Learner(points, views, network, training, place)
+    if initial and not resume:
+        learner.model.load_state_dict(load_model(initial, "cpu").state_dict())
+    if minutes is not None:
+        epochs = learner.epochs_in(60 * minutes)
+        training = replace(training, epochs=epochs)
+        learner = Learner(points, views, network, training, place, learner.model)
+    if not resume or not (run / folder.SETTINGS).exists():
+        facts = {"library": str(shapes.path), "version": __version__, "threads": torch.get_num_threads()}
+        folder.write_settings(run, network, training, **facts)
+    try:
+        learner.run(run, quiet)
+    except KeyboardInterrupt:
+        say(f"\nstopped at {folder.progress_of(run)}; saved. Go on with:")
+        say(f"  crosshape train {shapes.path} {run} --resume")
+        raise
+    return learner.model
+
+
+def check(settings: TrainSettings, library: Library) -> None:
+    """Refuse settings that cannot be, naming the setting, its value and what it may be."""
+    choices = {
+        "optimiser": ("sgd", "adamw"),
+        "schedule": ("steps", "cosine"),
+        "cross_view": ("triplet", "softmax", "none"),
+        "cross_modality": ("pairs", "all-pairs", "none"),
+        "augmentation": ("paper", "strong"),
+    }
+    for name, known in choices.items():
+        if getattr(settings, name) not in known:
+            raise UsageError(
+                f"setting '{name}' is {getattr(settings, name)!r}; it must be {' or '.join(known)}"
+            )
+    bounds = {
+        "epochs": (1, 100_000),
+        "batch_size": (2, 1 << 16),
+        "points": (32, library.settings.points),
+        "image_size": (32, 1024),
+        "learning_rate": (1e-9, 10.0),
+        "temperature": (1e-4, 10.0),
+        "projection": (0, 8192),
+    }
+    for name, (low, high) in bounds.items():
+        if not low <= getattr(settings, name) <= high:
+            raise UsageError(f"setting '{name}' is {getattr(settings, name)}; it must be {low} to {high}")
+    if len(library) < 4:
+        raise CrosshapeError(
+            f"{library.path} holds {len(library)} shapes; learning needs 4, and hundreds to be of use."
+        )
+    if library.settings.views < 2:
+        raise CrosshapeError(f"{library.path} has 1 view a shape; learning needs 2. Add with --views 12.")
+
+
+class Learner:
+    """Arrays, networks, optimiser and place in the data; `run` is the loop."""
+
+    def __init__(
+        self,
+        points: np.ndarray,
+        views: np.ndarray,
+        network: NetworkSettings,
+        settings: TrainSettings,
+        device: torch.device,
+        model: Model | None = None,
+    ) -> None:
+        self.settings, self.device = settings, device
+        self.points, self.views = _reside(points, device), _reside(views, device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.model = model or Model(network, points=settings.points, image_size=settings.image_size)
+            self.image_head, self.point_head = _head(settings.projection), _head(settings.projection)
+        self.model.comparable = settings.cosine_weight > 0 and settings.projection == 0
+        for module in (self.model, self.image_head, self.point_head):
+            module.to(device).train()
+        self.batch_size = min(settings.batch_size, len(points))
+        self.steps_per_epoch = len(points) // self.batch_size
+        self.steps = self.steps_per_epoch * settings.epochs
+        self.place = folder.Place()
+        self.names, parameters = zip(*self._parameters(), strict=True)
+        self.optimiser = _optimiser(settings, list(self.names), list(parameters))
+        self.generator = torch.Generator(device=device)
+
+    def run(self, run: Path, quiet: bool = False) -> None:
+        """Train from where the run stands to the end; save after every epoch, in between, and on Ctrl-C."""
+        self._restore(run)
+        metrics = folder.Metrics(run, self.place.step)
+        progress = Progress("training", self.steps * self.batch_size)
+        progress.live = progress.live and not quiet
+        progress.done = self.place.step * self.batch_size
+        progress.begin = progress.done
+        started, before = time.monotonic(), self.place.seconds
+        saved = started
+        recent: list[dict[str, Tensor]] = []
+        note = ""
+        row: dict[str, float] = {}
+        try:
+            while self.place.step < self.steps:
+                parts = self.step()
+                recent.append(parts)
+                self.place.seconds = before + time.monotonic() - started
+                epoch = self.place.step / self.steps_per_epoch
+                ended = self.place.step % self.steps_per_epoch == 0
+                if self.place.step % LOG_EVERY == 0 or ended:
+                    row = _mean(recent)
+                    recent = []
+                    if not math.isfinite(row["loss"]):
+                        raise CrosshapeError(
+                            f"the loss is not finite at step {self.place.step}; use a smaller learning_rate. "
+                            "The last saved state is kept."
+                        )
+                    row["shapes_per_second"] = self.place.step * self.batch_size / self.place.seconds
+                    metrics.write({"step": self.place.step, "epoch": round(epoch, 4), **row})
+                    note = _words(row, epoch, self.settings.epochs)
+                progress.advance(self.batch_size, note)
+                if ended or time.monotonic() - saved > SAVE_EVERY:
+                    self._save(run)
+                    saved = time.monotonic()
+                if ended and not progress.live and not quiet and _telling(round(epoch), self.settings.epochs):
+                    say(f"{_words(row, epoch, self.settings.epochs)}, {duration(self.place.seconds)}")
+        except KeyboardInterrupt:
+            self._save(run)
+            raise
+        finally:
+            progress.close()
+            metrics.close()
+        self._save(run)
+        self.model.eval()
+
+    def step(self) -> dict[str, Tensor]:
+        """One step of the joint training; the parts of the loss and the accuracy of the judge."""
+        parts = self.losses(*self.batch(self.place.step))
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.settings, self.place.step, self.steps)
+        self.optimiser.zero_grad(set_to_none=True)
+        parts["loss"].backward()
+        if self.settings.clip > 0:
+            nn.utils.clip_grad_norm_([p for _, p in self._parameters()], self.settings.clip)
+        self.optimiser.step()
+        self.place.step += 1
+        return {name: value.detach() for name, value in parts.items()}
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Step number -> clouds (B or 2 B, n, 3), view a and view b (B, S, S), changed, on the device."""
+        settings, size = self.settings, self.batch_size
+        epoch, within = divmod(step, self.steps_per_epoch)
+        order = np.random.Generator(np.random.PCG64([settings.seed, epoch])).permutation(len(self.points))
+        rows = np.sort(order[within * size : (within + 1) * size])
+        chance = np.random.Generator(np.random.PCG64([settings.seed, epoch, within + 1]))
+        ring = self.views.shape[1]
+        first = chance.integers(ring, size=size)
+        second = (first + chance.integers(1, ring, size=size)) % ring
+        self.generator.manual_seed(int(chance.integers(1 << 62)))
+        clouds = _take(self.points, rows, self.device)
+        looks = 2 if settings.cross_cloud_weight else 1
+        clouds = augment_points(
+            torch.cat([clouds] * looks), settings.points, settings.augmentation, self.generator
+        )
+        pictures = torch.cat(
+            [_take(self.views, (rows, first), self.device), _take(self.views, (rows, second), self.device)]
+        )
+        pictures = augment_views(pictures, settings.augmentation, self.generator)
+        return clouds, pictures[:size], pictures[size:]
+
+    def losses(self, clouds: Tensor, view_a: Tensor, view_b: Tensor) -> dict[str, Tensor]:
+        """The parts of the loss of one batch, their weighted sum as "loss", and the accuracy of the judge."""
+        settings, size = self.settings, len(view_a)
+        with autocast(self.device):
+            image = self.model.images(torch.cat([view_a, view_b]))
+            point = self.model.points(clouds)
+        image_a, image_b = image[:size], image[size:]
+        other_view, points = image_a.roll(1, dims=0), point[:size]
+        parts: dict[str, Tensor] = {}
+        total = torch.zeros((), device=self.device)
+
+        if settings.cross_view == "triplet":
+            parts["cross_view"] = losses.triplet(image_a, image_b, other_view, settings.margin)
+        elif settings.cross_view == "softmax":
+            left, right = self.image_head(image).chunk(2)
+            parts["cross_view"] = losses.softmax_agreement(left, right, settings.temperature)
+        if "cross_view" in parts:
+            total = total + settings.cross_view_weight * parts["cross_view"]
+
+        judge = self.model.correspondence
+        if settings.cross_modality == "pairs":
+            logits = judge(torch.cat([image_a, image_b, other_view]), torch.cat([points] * 3))
+            truth = torch.cat([logits.new_ones(2 * size), logits.new_zeros(size)])
+            parts["cross_modality"] = losses.same_object(logits, truth)
+            parts["judge_accuracy"] = ((logits > 0) == (truth > 0)).float().mean()
+        elif settings.cross_modality == "all-pairs":
+            first, second = _halves(point, size)
+            pairs = [judge.all_pairs(image_a, first), judge.all_pairs(image_b, second)]
+            parts["cross_modality"] = torch.stack([losses.all_pairs(logits) for logits in pairs]).mean()
+            parts["judge_accuracy"] = torch.stack([_balanced_accuracy(logits) for logits in pairs]).mean()
+        if "cross_modality" in parts:
+            total = total + settings.cross_modality_weight * parts["cross_modality"]
+
+        if settings.cross_cloud_weight:
+            left, right = self.point_head(point).chunk(2)
+            parts["cross_cloud"] = losses.softmax_agreement(left, right, settings.temperature)
+            total = total + settings.cross_cloud_weight * parts["cross_cloud"]
+        if settings.cosine_weight:
+            picture = self.image_head(image_a) + self.image_head(image_b)
+            cloud = torch.stack(_halves(self.point_head(point), size)).mean(dim=0)
+            parts["cosine"] = losses.softmax_agreement(picture, cloud, settings.temperature)
+            total = total + settings.cosine_weight * parts["cosine"]
+        return {"loss": total, **parts}
+
+    def epochs_in(self, seconds: float) -> int:
+        """How many epochs fit in so many seconds, from three steps after a warm-up; at least one."""
+        weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        for step in range(2):
+            self.losses(*self.batch(step))["loss"].backward()
+        start = time.monotonic()
+        for step in range(3):
+            self.losses(*self.batch(step))["loss"].backward()
+        took = (time.monotonic() - start) / 3
+        self.model.load_state_dict(weights)
+        self.model.zero_grad(set_to_none=True)
+        return max(1, int(seconds / (1.05 * took * self.steps_per_epoch)))
+
+    def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        yield from self.model.named_parameters(prefix="model")
+        yield from self.image_head.named_parameters(prefix="image_head")
+        yield from self.point_head.named_parameters(prefix="point_head")
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "image_head": self.image_head, "point_head": self.point_head}
+
+    def _save(self, run: Path) -> None:
+        tensors = {
+            f"{title}.{name}": value
+            for title, module in self._modules().items()
+            for name, value in module.state_dict().items()
+        }
+        tensors |= folder.optimiser_tensors(self.optimiser, list(self.names))
+        folder.save_state(run, tensors, self.place, self.steps, self.steps_per_epoch)
+        self.model.card = self._card(run)
+        self.model.save(run)
+
+    def _restore(self, run: Path) -> None:
+        found = folder.load_state(run)
+        if found is None:
+            return
+        tensors, place = found
+        try:
+            for title, module in self._modules().items():
+                prefix = f"{title}."
+                module.load_state_dict(
+                    {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+                )
+            kept = {n: v for n, v in tensors.items() if n.startswith("optimiser.")}
+            folder.restore_optimiser(self.optimiser, list(self.names), kept)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise CrosshapeError(
+                f"{run / folder.STATE} does not fit the settings of {run / folder.SETTINGS}: "
+                f"{str(error).splitlines()[0]} Start again with --overwrite."
+            ) from None
+        self.place = place
+
+    def _card(self, run: Path) -> dict[str, Any]:
+        return {
+            "name": run.name,
+            "trained_on": f"{len(self.points)} shapes",
+            "recipe": self.settings.recipe,
+            "epochs": round(self.place.step / self.steps_per_epoch, 3),
+            "minutes": round(self.place.seconds / 60, 1),
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "crosshape": __version__,
+            "torch": torch.__version__,
+        }
+
+
+def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
+    """The step size at a step of so many."""
+    share = step / max(steps, 1)
+    if settings.schedule == "steps":
+        return settings.learning_rate * (0.1 ** ((share >= 0.5) + (share >= 0.75)))
+    warm = min(0.05, 100 / max(steps, 1))
+    if share < warm:
+        return settings.learning_rate * (step + 1) / (warm * steps + 1)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (share - warm) / (1 - warm)))
+
+
+def _optimiser(
+    settings: TrainSettings, names: list[str], parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """SGD as in the paper, or AdamW without decay of norms and biases, one group a parameter."""
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=settings.learning_rate, momentum=0.9, weight_decay=settings.weight_decay
+        )
+    groups = [
+        {"params": [p], "weight_decay": settings.weight_decay if p.ndim > 1 else 0.0} for p in parameters
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+def _head(width: int) -> nn.Module:
+    if not width:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Linear(FEATURES, FEATURES, bias=False),
+        nn.BatchNorm1d(FEATURES),
+        nn.ReLU(inplace=True),
+        nn.Linear(FEATURES, width, bias=False),
+    )
+
+
+def _reside(array: np.ndarray, device: torch.device) -> Any:
+    """The whole array on a GPU where it fits in half of the free memory; elsewhere the array itself."""
+    if device.type == "cuda" and array.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+    return array
+
+
+def _take(array: Any, index: Any, device: torch.device) -> Tensor:
+    if isinstance(array, Tensor):
+        parts = index if isinstance(index, tuple) else (index,)
+        return array[tuple(torch.from_numpy(part).to(device, non_blocking=True) for part in parts)]
+    return torch.from_numpy(np.ascontiguousarray(array[index])).to(device)
+
+
+def _halves(point: Tensor, size: int) -> list[Tensor]:
+    """Features of one or two looks at each cloud -> two, the same one twice where there is one."""
+    return [point[:size], point[-size:]]
+
+
+def _balanced_accuracy(logits: Tensor) -> Tensor:
+    """How often the judge is right on logits (B, B), the diagonal as weighty as all the rest."""
+    right = logits.detach() > 0
+    true = right.diagonal().float().mean()
+    false = (right.sum() - right.diagonal().sum()) / max(logits.numel() - len(logits), 1)
+    return (true + 1 - false) / 2
+
+
+def _mean(rows: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Means over rows of tensors, read from the device once."""
+    return {name: float(torch.stack([row[name] for row in rows]).mean()) for name in rows[0]}
+
+
+def _telling(epoch: int, epochs: int) -> bool:
+    """Where nobody watches a line, tell of about twenty epochs of a run."""
+    return epochs <= 20 or epoch == epochs or epoch % max(1, epochs // 20) == 0
+
+
+def _words(row: dict[str, float], epoch: float, epochs: int) -> str:
+    names = {
+        "cross_view": "views",
+        "cross_modality": "modalities",
+        "cross_cloud": "clouds",
+        "cosine": "cosine",
+    }
+    parts = ", ".join(f"{word} {row[name]:.3f}" for name, word in names.items() if name in row)
+    judge = f", judge {100 * row['judge_accuracy']:.0f} %" if "judge_accuracy" in row else ""
+    return f"epoch {epoch:.1f}/{epochs}: loss {row['loss']:.3f} ({parts}){judge}"
