@@ -1,5 +1,7 @@
-"""What the neighbours of a point tell about the surface it was taken from: its normal, and the faces between points."""
+"""What its neighbours tell of the surface a point was taken from: the normal there, the faces between."""
 
+# mypy: disable-error-code="assignment,call-overload,operator,arg-type"
+# (inside the loops numba gives the types)
 from __future__ import annotations
 
 from typing import Any
@@ -15,7 +17,7 @@ compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 def nearest(cloud: Floats, places: Floats, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """cloud (N, 3), places (M, 3) -> distances (M, k), numbers (M, k) of the k nearest points, nearest first."""
+    """cloud (N, 3), places (M, 3) -> distances (M, k), numbers (M, k) of the k nearest points."""
     from scipy.spatial import cKDTree
 
     distance, number = cKDTree(cloud).query(places, k=min(k, len(cloud)))
@@ -23,7 +25,7 @@ def nearest(cloud: Floats, places: Floats, k: int) -> tuple[NDArray[np.float64],
 
 
 def normals_from(cloud: Floats, distance: NDArray[np.float64], number: NDArray[np.int64]) -> Floats:
-    """cloud (N, 3) and its nearest neighbours (N, k) -> unit normals (N, 3) float32 of any sign, smoothed once."""
+    """cloud (N, 3), its nearest neighbours (N, k) -> unit normals (N, 3) float32 of any sign, smoothed."""
     distance, number = np.ascontiguousarray(distance), np.ascontiguousarray(number)
     normals, flatness = plane_normals(cloud, number)
     return smooth_normals(normals, flatness, distance, number)
@@ -31,10 +33,10 @@ def normals_from(cloud: Floats, distance: NDArray[np.float64], number: NDArray[n
 
 @compiled
 def plane_normals(cloud: Array, number: Array) -> tuple[Array, Array]:
-    """cloud (N, 3), number (M, k) -> unit normals (M, 3) float32 of the planes nearest to those points, flatness (M,).
+    """cloud (N, 3), number (M, k) -> unit normals (M, 3) float32 of planes through them, flatness (M,).
 
-    The normal is the eigenvector of the smallest eigenvalue of their covariance (Hoppe et al. 1992), +Z where every
-    plane fits; flatness is 1 for points in a plane and 0 for points that fill a ball, a tube or a line.
+    The normal is the eigenvector of the smallest eigenvalue of their covariance (Hoppe et al. 1992), +Z where
+    every plane fits; flatness is 1 for points in a plane and 0 for points that fill a ball, a tube or a line.
     """
     normals = np.empty((len(number), 3), np.float32)
     flatness = np.empty(len(number))
@@ -65,10 +67,10 @@ def plane_normals(cloud: Array, number: Array) -> tuple[Array, Array]:
 
 @compiled
 def smooth_normals(normals: Array, flatness: Array, distance: Array, number: Array) -> Array:
-    """Unit normals (N, 3) of any sign -> the axis nearest to those of the neighbours (N, k), flat places first.
+    """Unit normals (N, 3) of any sign -> the axis nearest to those of the neighbours (N, k).
 
-    The largest eigenvector of the sum of w n n^T, w = flatness^2 exp(-(distance / middle distance)^2): signs do not
-    matter, and the flat sides of an edge win over the rounded normals on it.
+    The largest eigenvector of the sum of w n n^T, w = flatness^2 exp(-(distance / middle distance)^2):
+    signs do not matter, and the flat sides of an edge win over the rounded normals on it.
     """
     k = number.shape[1]
     result = np.empty_like(normals)
@@ -95,9 +97,9 @@ def smooth_normals(normals: Array, flatness: Array, distance: Array, number: Arr
 def smallest_axis(
     xx: float, yy: float, zz: float, xy: float, xz: float, yz: float
 ) -> tuple[float, float, float, float, float]:
-    """A symmetric 3 x 3 matrix -> unit eigenvector of its smallest eigenvalue (3), that eigenvalue, the middle one.
+    """A symmetric 3 x 3 matrix -> unit eigenvector of the smallest eigenvalue, that one, the middle one.
 
-    By the roots of the characteristic cubic (Smith 1961). Where two or three eigenvalues are equal, any of the vectors.
+    By the roots of the characteristic cubic (Smith 1961). Where eigenvalues are equal, any of their vectors.
     """
     mean = (xx + yy + zz) / 3.0
     xx, yy, zz = xx - mean, yy - mean, zz - mean
@@ -138,10 +140,11 @@ def smallest_axis(
 
 @compiled
 def faces_between(cloud: Array, number: Array, reach: Array, faces: Array) -> int:
-    """cloud (N, 3), number (N, k), reach (N,) -> how many faces there are; as many as fit are written to faces (F, 3).
+    """cloud (N, 3), number (N, k), reach (N,) -> how many faces; those that fit are in faces (F, 3).
 
-    A face joins three neighbours when no other neighbour lies in the smallest ball around their circle (a Gabriel face
-    of the cloud's Delaunay triangulation) and that circle's radius is at most the mean reach of the three.
+    A face joins three neighbours when no other neighbour lies in the smallest ball around their circle (a
+    Gabriel face of the Delaunay triangulation) and that circle's radius is at most the mean reach of the
+    three.
     """
     count = 0
     k = number.shape[1]

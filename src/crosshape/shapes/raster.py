@@ -1,4 +1,4 @@
-"""The z-buffer: numba loops over faces, discs and samples; arrays in, arrays out, no checks (views.py has them).
+"""The z-buffer: numba loops over faces, discs and samples; arrays in, arrays out. The checks are in views.py.
 
 The loops run without the interpreter's lock and start no threads of their own: safe on any thread and after a
 fork. Nothing is compiled with fast-math, so that no sum depends on how a processor groups it.
@@ -8,6 +8,8 @@ A buffer `near` holds 1/z (0 where nothing is), `owner` the number of the face o
 1/z is linear on the screen, so faces and discs need no division between the ends of a row.
 """
 
+# mypy: disable-error-code="assignment,call-overload,operator,arg-type"
+# (inside the loops numba gives the types)
 from __future__ import annotations
 
 from typing import Any
@@ -66,8 +68,8 @@ def candidates(faces: Array, cells: Array, kept: Array) -> int:
 def draw_faces(faces: Array, screen: Array, kept: Array, count: int, near: Array, owner: Array) -> None:
     """Faces kept[:count] into near, owner (S, S).
 
-    A sample belongs to a face when its centre lies inside. Faces that share an edge compute the same ends of each
-    row from it, so that no sample falls between them.
+    A sample belongs to a face when its centre lies inside. Faces that share an edge compute the same ends of
+    each row from it, so that no sample falls between them.
     """
     size = near.shape[0]
     for i in range(count):
@@ -129,11 +131,11 @@ def draw_discs(
     near: Array,
     owner: Array,
 ) -> None:
-    """Discs around points (N, 3), across normals (N, 3), of radii (N,) into near, owner (S, S), numbered from start.
+    """Discs around points (N, 3), across normals (N, 3), of radii (N,) into near, owner (S, S).
 
-    In exact perspective. A disc seen at a cosine below `slant` is turned up to it, so that it never gets thinner.
-    Its rim lies back by `bulge` radii, so that where discs overlap the nearest centre wins and no rim cuts into a
-    neighbour. No disc is smaller than 3/4 of a sample in radius.
+    In exact perspective; numbered from `start`. A disc seen at a cosine below `slant` is turned up to it,
+    so that it is never thinner. Its rim lies back by `bulge` radii, so that where discs overlap the nearest
+    centre wins and no rim cuts into a neighbour. No disc is smaller than 3/4 of a sample in radius.
     """
     size = near.shape[0]
     for i in range(len(points)):
@@ -207,9 +209,9 @@ def resolve(
 ) -> None:
     """Samples (S * supersample, S * supersample) -> shading (S, S) uint8; near and owner are emptied.
 
-    Also, unless these have size 0: depth (S, S) float32, inf on the ground, and normals (S, S, 3) int8, 0 on the
-    ground, both of the nearest sample of a pixel. box: first and last + 1 column and row of samples that may be
-    covered. greys: of the ground, of a face seen from its edge, of one seen from the front.
+    Also, unless these have size 0: depth (S, S) float32, inf on the ground, and normals (S, S, 3) int8, 0
+    on the ground, both of the nearest sample of a pixel. box: first and last + 1 column and row of samples
+    that may be covered. greys: of the ground, of a face seen from its edge, of one seen from the front.
     """
     size = shading.shape[0]
     ground, edge, span = greys[0], greys[1], greys[2] - greys[1]
@@ -271,7 +273,7 @@ def resolve(
 
 @compiled
 def facing(unit_normals: Array, face: int, rays: Array, u: float, v: float) -> float:
-    """The cosine between a face's normal and the ray (u, v, 1) of the camera, whose axes are the rows of rays (3, 3)."""
+    """The cosine between a face's normal and the ray (u, v, 1) of a camera whose axes are the rows of rays."""
     x = rays[0, 0] * u + rays[1, 0] * v + rays[2, 0]
     y = rays[0, 1] * u + rays[1, 1] * v + rays[2, 1]
     z = rays[0, 2] * u + rays[1, 2] * v + rays[2, 2]
@@ -282,7 +284,7 @@ def facing(unit_normals: Array, face: int, rays: Array, u: float, v: float) -> f
 
 @compiled
 def face_normals(vertices: Array, faces: Array, normals: Array, area: Array) -> None:
-    """vertices (V, 3), faces (F, 3) -> unit normals (F, 3) float32, 0 where there is no area; area (F,) float64."""
+    """vertices (V, 3), faces (F, 3) -> unit normals (F, 3), 0 where there is no area; area (F,) float64."""
     for f in range(len(faces)):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         ax, ay, az = np.float64(vertices[a, 0]), np.float64(vertices[a, 1]), np.float64(vertices[a, 2])

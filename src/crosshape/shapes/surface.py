@@ -1,4 +1,4 @@
-"""From a mesh or a cloud of any size and place to points and normals on the unit sphere; all seeded, nothing global.
+"""From a mesh or a cloud of any size and place to points and normals in the unit sphere; explicit seeds only.
 
 Every function gives the same answer for the same arrays and seed, wherever and however often it is called.
 """
@@ -18,17 +18,17 @@ CROWD = 8
 """A cloud is thinned to this many times the points that are wanted before normals are estimated."""
 
 PLANE = 12
-"""Points a normal is estimated from, the point itself among them; results/log.md has what else was measured."""
+"""Points a normal is estimated from, the point itself among them; results/log.md: what else was measured."""
 
 PLASTIC = (0.7548776662466927, 0.5698402909980532)
 """Steps of the R2 sequence: 1/g and 1/g**2 of the plastic number g (M. Roberts, 2018)."""
 
 
 def normalise(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> tuple[Floats, Doubles, float]:
-    """(V, 3), (F, 3) or (0, 3) -> vertices (V, 3) float32 with centre 0 and radius 1, old centre (3,), old radius.
+    """(V, 3), (F, 3) or (0, 3) -> vertices (V, 3) float32 of centre 0, radius 1; centre (3,); radius.
 
-    The centre is the centroid of the surface (by area), for a cloud the mean of its points. The radius is the largest
-    distance from it to a vertex that a face uses, for a cloud to a point. Computed in float64.
+    The centre is the centroid of the surface (by area), for a cloud the mean of its points. The radius is the
+    largest distance from it to a vertex that a face uses, for a cloud to a point. Computed in float64.
     Raises UnreadableShape where there is nothing to scale: no points, not finite, or all at one place.
     """
     place = np.asarray(vertices, dtype=np.float64).reshape(-1, 3)
@@ -66,7 +66,7 @@ def normalise(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> tup
 
 
 def face_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> tuple[Floats, Doubles]:
-    """(V, 3), (F, 3) -> unit normals (F, 3) float32 by the order of the corners, 0 without area; area (F,)."""
+    """(V, 3), (F, 3) -> unit normals (F, 3) float32 by the order of corners, 0 without area; area (F,)."""
     from crosshape.shapes import raster
 
     normals, area = np.empty((len(faces), 3), np.float32), np.empty(len(faces))
@@ -77,10 +77,10 @@ def face_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> 
 def sample_surface(
     vertices: NDArray[np.floating], faces: NDArray[np.integer], count: int, seed: int
 ) -> tuple[Floats, Floats, Integers]:
-    """(V, 3), (F, 3) -> points (count, 3) float32 even by area, their faces' unit normals (count, 3), face numbers (count,).
+    """(V, 3), (F, 3) -> points (count, 3) float32 by area, their faces' normals, face numbers (count,).
 
-    One point for each of `count` equal stretches of the summed area; several points on one face follow the R2 sequence
-    instead of falling at random. The order of the points is shuffled: any first part is a fair sample too.
+    One point for each of `count` equal stretches of the summed area; several points on one face follow the R2
+    sequence instead of falling at random. Then the order is shuffled: any first part is a fair sample too.
     Raises UnreadableShape for a surface without area.
     """
     normals, area = face_normals(vertices, faces)
@@ -106,8 +106,8 @@ def sample_cloud(
 ) -> tuple[Floats, Floats]:
     """(P, 3), unit normals (P, 3) or None -> (count, 3), (count, 3) float32: points drawn without repeats.
 
-    Where there are fewer points than `count`, each is taken equally often, to within one. Missing normals come
-    from the neighbours, in a cloud thinned to CROWD times `count` points where it has more.
+    Where there are fewer points than `count`, each is taken equally often, to within one. Missing normals are
+    estimated from the neighbours, in a cloud thinned to CROWD times `count` points where it has more.
     """
     random = np.random.Generator(np.random.PCG64(seed))
     order = random.permutation(len(points))[: CROWD * count]
@@ -118,7 +118,7 @@ def sample_cloud(
 
 
 def estimate_normals(points: NDArray[np.floating], k: int = PLANE) -> Floats:
-    """(N, 3) -> unit normals (N, 3) float32 from the k nearest points of each; which side they point to says nothing.
+    """(N, 3) -> unit normals (N, 3) float32 from the k nearest points of each; their sign says nothing.
 
     The plane nearest to the neighbours, then smoothed over them.
     """

@@ -1,8 +1,8 @@
 """Cameras on a ring, and what they see of a mesh or a cloud: shaded pictures, depth, normals.
 
-Conventions (docs/conventions.md): right-handed, Z up, the shape in the unit sphere. Camera i of n stands at azimuth
-i * 360 / n degrees, counted from +X towards +Y, 30 degrees above the horizon, and looks at the centre. The cameras stand
-outside the unit sphere, so no face can cross a near plane and none is clipped.
+Conventions (docs/conventions.md): right-handed, Z up, the shape in the unit sphere. Camera i of n stands at
+azimuth i * 360 / n degrees, from +X towards +Y, 30 degrees above the horizon, and looks at the centre.
+Cameras stand outside the unit sphere, so no face can cross a near plane and none is clipped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILL = 0.96
 """The unit sphere's outline is a circle of this share of the picture's width."""
 
 GROUND, EDGE, FRONT = 255, 30, 210
-"""Greys: the ground, a surface seen from its edge, a surface seen from the front; linear in the cosine between."""
+"""Greys: the ground, a surface seen from its edge, one seen from the front; linear in the cosine between."""
 
 ELEVATION = 30.0
 """Degrees above the horizon."""
@@ -31,8 +31,9 @@ LARGEST = 16384
 
 
 AROUND, SPACING, UNEVEN, REACH, DISC = 20, 7, 1.6, 1.6, 0.25
-"""Of a cloud: its spacing at a point is the distance to the 7th neighbour, at most 1.3 times the middle one; a face between
-points has a circumscribed circle of at most 1.3, a disc a radius of 0.2 spacings."""
+"""Of a cloud: faces join the 20 points nearest to each other. The spacing at a point is the distance to the
+7th, at most 1.6 times the middle one; a face's circle has a radius of at most 1.6 spacings, a point's disc
+of 0.25."""
 
 SLANT, BULGE = 0.35, 0.5
 """A disc is never seen at a cosine below 0.35; its rim lies back by half its radius."""
@@ -45,15 +46,15 @@ class Rendered:
     shading: NDArray[np.uint8]
     """(V, S, S): grey, 255 is ground."""
     depth: NDArray[np.float32] | None
-    """(V, S, S): distance from the camera along its axis, in radii; inf is ground. Of the pixel's nearest sample."""
+    """(V, S, S): distance along the camera's axis, in radii; inf is ground. Of a pixel's nearest sample."""
     normals: NDArray[np.int8] | None
-    """(V, S, S, 3): the normal in the shape's axes, towards the camera, times 127; 0 is ground. Of the nearest sample."""
+    """(V, S, S, 3): normal in the shape's axes, to the camera, times 127; 0 is ground. Of the same sample."""
 
 
 def camera_ring(views: int = 12, elevation: float = ELEVATION) -> NDArray[np.float64]:
     """-> (views, 3, 4): [R | t] takes a point of the shape to the camera's axes: x right, y down, z forward.
 
-    A point at (x, y, z) there is seen at column (S / 2) + focal(S) x / z, row (S / 2) + focal(S) y / z of S pixels.
+    A point at (x, y, z) there is seen at column S / 2 + focal(S) x / z and row S / 2 + focal(S) y / z of S.
     """
     azimuth = np.arange(views) * (2 * np.pi / views)
     tilt = np.radians(elevation)
@@ -83,9 +84,10 @@ def render_mesh(
     normals: bool = False,
     threads: int = 1,
 ) -> Rendered:
-    """vertices (V, 3) in the unit sphere, faces (F, 3) -> views on a ring; the faces' winding does not matter.
+    """vertices (V, 3) in the unit sphere, faces (F, 3) -> views on a ring; their winding does not matter.
 
-    Flat faces, two-sided Lambert shading, the light at the camera. Raises ValueError for what lies outside the sphere.
+    Flat faces, two-sided Lambert shading, the light at the camera.
+    Raises ValueError for what lies outside the sphere.
     """
     corners, place = _inside(vertices, faces)
     unit_normals, _ = face_normals(corners, place)
@@ -104,13 +106,15 @@ def render_points(
 ) -> Rendered:
     """points (N, 3) in the unit sphere, unit normals (N, 3) or None (from the neighbours) -> views on a ring.
 
-    Neighbours are joined by faces, shaded by the normals of their corners, and every point is a small disc across
-    its normal, so that thin parts are seen too. Only discs wide enough to close the gaps would thicken every edge.
-    Raises ValueError for what lies outside the sphere.
+    Neighbours are joined by faces, shaded by the normals of their corners, and every point is a small disc
+    across its normal, so that thin parts are seen too. (Discs wide enough to close all gaps thicken every
+    edge.) Raises ValueError for what lies outside the sphere.
     """
     from crosshape.shapes import neighbours
 
     cloud, _ = _inside(points, np.zeros((0, 3), np.int32))
+    if len(cloud) == 0:
+        raise ValueError("a cloud without points cannot be seen")
     known = None if normals is None else np.array(normals, dtype=np.float32).reshape(-1, 3)
     distance, number = neighbours.nearest(cloud, cloud, AROUND)
     if distance.shape[1] > 1 and not distance[:, 1].all():  # the same point twice
@@ -138,14 +142,14 @@ def _inside(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Vertices and faces as the z-buffer wants them. Raises ValueError for what it could not draw."""
     place = np.ascontiguousarray(vertices, dtype=np.float32).reshape(-1, 3)
+    if len(faces) and not (faces.min() >= 0 and faces.max() < len(place)):
+        raise ValueError(f"a face names vertex {faces.max()} or {faces.min()}; there are {len(place)} vertices")
     corners = np.ascontiguousarray(faces, dtype=np.int32).reshape(-1, 3)
-    if corners.size and not (corners.min() >= 0 and corners.max() < len(place)):
-        raise ValueError(f"a face names vertex {corners.max()}, there are {len(place)}")
     reach = np.einsum("ij,ij->i", place, place)
     if corners.size and not reach.max(initial=0.0) <= 1.01:
-        used, corners = np.unique(corners, return_inverse=True)
+        used, numbers = np.unique(corners, return_inverse=True)
         place, reach = place[used], reach[used]
-        corners = np.ascontiguousarray(corners.reshape(-1, 3), dtype=np.int32)
+        corners = np.ascontiguousarray(numbers.reshape(-1, 3), dtype=np.int32)
     if not reach.max(initial=0.0) <= 1.01:
         raise ValueError("the shape must lie in the unit sphere; see normalise")
     return place, corners
@@ -163,7 +167,7 @@ def _render(
     normals: bool,
     threads: int,
 ) -> Rendered:
-    """Faces, and where radii are given a disc on every vertex; unit_normals: of the faces, then of the discs."""
+    """Faces and, where there are radii, a disc on every vertex; unit_normals: of faces, then of discs."""
     from concurrent.futures import ThreadPoolExecutor
 
     from crosshape.shapes import raster
