@@ -331,6 +331,12 @@ class Library:
                 columns=[c for c in self.dataset.schema.names if c not in HEAVY]
             ).sort_by("name")
 
+    def content_hashes(self) -> dict[str, str]:
+        """The hash of the file's content by the name of the shape."""
+        with lance_words(self.path, "read"):
+            table = self.dataset.to_table(columns=["name", "content_hash"])
+        return dict(zip(table["name"].to_pylist(), table["content_hash"].to_pylist(), strict=True))
+
     def labels(self) -> list[str] | None:
         """The first folder of each name, "" where it has none; None where no name has one."""
         labels = [name.split("/", 1)[0] if "/" in name else "" for name in self.names]
@@ -499,12 +505,12 @@ class Library:
         """
         import lance
 
-        hashes = self._hashes(self.dataset)
+        hashes = self.content_hashes()
         table = pa.table({"name": pa.array(list(names), pa.string()), **columns})
         with lance_words(self.path, "write"):
             for attempt in range(20):
                 dataset = _newest(self.path)
-                now = self._hashes(dataset)
+                now = Library(self.path, dataset).content_hashes()
                 keep = [name in now and now[name] == hashes.get(name) for name in names]
                 part = table.filter(pa.array(keep, pa.bool_()))
                 wanted = set(part["name"].to_pylist())
@@ -528,10 +534,6 @@ class Library:
                         raise
                     time.sleep(0.05 * attempt)
         return 0
-
-    def _hashes(self, dataset: Any) -> dict[str, str]:
-        table = dataset.to_table(columns=["name", "content_hash"])
-        return dict(zip(table["name"].to_pylist(), table["content_hash"].to_pylist(), strict=True))
 
     def _merge(self, table: pa.Table) -> None:
         """Add the rows of a table, replacing those of the same name, in one commit; go to that version."""
