@@ -135,7 +135,8 @@ def draw_discs(
 
     In exact perspective; numbered from `start`. A disc seen at a cosine below `slant` is turned up to it,
     so that it is never thinner. Its rim lies back by `bulge` radii, so that where discs overlap the nearest
-    centre wins and no rim cuts into a neighbour. No disc is smaller than 3/4 of a sample in radius.
+    centre wins and no rim cuts into a neighbour. A disc of a
+    radius below 3/4 of a sample gets that and faces the camera: it covers a sample wherever it lies.
     """
     size = near.shape[0]
     for i in range(len(points)):
@@ -152,12 +153,14 @@ def draw_discs(
         cosine = n0 * w0 + n1 * w1 + n2 * w2
         if cosine < 0.0:
             n0, n1, n2, cosine = -n0, -n1, -n2, -cosine
-        if cosine < slant:
+        radius, least = np.float64(radii[i]), slant
+        if radius < 0.75 * p2 / focal:
+            radius, least = 0.75 * p2 / focal, 1.0
+        if cosine < least:
             s0, s1, s2 = n0 - cosine * w0, n1 - cosine * w1, n2 - cosine * w2
-            scale = np.sqrt((1.0 - slant * slant) / max(s0 * s0 + s1 * s1 + s2 * s2, 1e-12))
-            n0, n1, n2 = scale * s0 + slant * w0, scale * s1 + slant * w1, scale * s2 + slant * w2
+            scale = np.sqrt((1.0 - least * least) / max(s0 * s0 + s1 * s1 + s2 * s2, 1e-12))
+            n0, n1, n2 = scale * s0 + least * w0, scale * s1 + least * w1, scale * s2 + least * w2
         plane = 1.0 / (n0 * p0 + n1 * p1 + n2 * p2)
-        radius = max(np.float64(radii[i]), 0.75 * p2 / focal)
         square = radius * radius
         # The ray (u, v, 1) meets the disc's plane at 1/z = alpha u + beta v + gamma, inside the disc where
         # |(u, v, 1) - p / z|^2 <= (radius / z)^2: along a row both are polynomials of u.
@@ -273,7 +276,7 @@ def resolve(
 
 @compiled
 def facing(unit_normals: Array, face: int, rays: Array, u: float, v: float) -> float:
-    """The cosine between a face's normal and the ray (u, v, 1) of a camera whose axes are the rows of rays."""
+    """The cosine between a face's normal and the ray (u, v, 1) of a camera whose axes are rays[0..2]."""
     x = rays[0, 0] * u + rays[1, 0] * v + rays[2, 0]
     y = rays[0, 1] * u + rays[1, 1] * v + rays[2, 1]
     z = rays[0, 2] * u + rays[1, 2] * v + rays[2, 2]

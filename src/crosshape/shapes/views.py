@@ -143,7 +143,7 @@ def _inside(
     """Vertices and faces as the z-buffer wants them. Raises ValueError for what it could not draw."""
     place = np.ascontiguousarray(vertices, dtype=np.float32).reshape(-1, 3)
     if len(faces) and not (faces.min() >= 0 and faces.max() < len(place)):
-        raise ValueError(f"a face names vertex {faces.max()} or {faces.min()}; there are {len(place)} vertices")
+        raise ValueError(f"faces name vertices {faces.min()} to {faces.max()}, there are {len(place)}")
     corners = np.ascontiguousarray(faces, dtype=np.int32).reshape(-1, 3)
     reach = np.einsum("ij,ij->i", place, place)
     if corners.size and not reach.max(initial=0.0) <= 1.01:
