@@ -59,8 +59,8 @@ class Found:
 class Shape:
     """vertices (V, 3) float64 in the file's units, Z up; faces (F, 3) int64, (0, 3) for a cloud.
 
-    normals (V, 3), unit, or None. Every vertex of a mesh belongs to a face, every face has area. content_hash is
-    the SHA-256 of the bytes, of external buffers too. notes says what was dropped.
+    normals (V, 3), unit, or None. Every vertex of a mesh belongs to a face, every face has area. content_hash
+    is the SHA-256 of the bytes, of external buffers too. notes says what was dropped.
     """
 
     vertices: NDArray[np.float64]
@@ -152,7 +152,8 @@ def load_shape(path: str | PathLike[str], limits: Limits | None = None, up: str 
             total += len(more)
             if total > limits.max_bytes:
                 raise UnreadableShape(
-                    f"{size_text(total)} with buffers; the limit is {size_text(limits.max_bytes)} (--max-bytes)"
+                    f"{size_text(total)} with buffers; "
+                    f"the limit is {size_text(limits.max_bytes)} (--max-bytes)"
                 )
             return more
 
@@ -319,8 +320,8 @@ def _checked(
             f"of {len(vertices):,}"
         )
     removed: list[str] = []
-    finite: NDArray[np.bool_] = np.isfinite(vertices).all(axis=1)
-    if not finite.all():
+    if not np.isfinite(vertices).all():
+        finite = np.logical_and.reduce(np.isfinite(vertices), axis=1)
         whole = finite[faces].all(axis=1)
         if not whole.all():
             removed.append(f"{int((~whole).sum()):,} with coordinates that are not finite")
@@ -342,7 +343,7 @@ def _checked_cloud(
     points: NDArray[np.float64], raw: Raw
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64] | None, float, list[str]]:
     notes = list(raw.notes)
-    finite: NDArray[np.bool_] = np.isfinite(points).all(axis=1)
+    finite = np.logical_and.reduce(np.isfinite(points), axis=1)
     normals = raw.normals
     if not finite.all():
         notes.append(f"removed points: {int((~finite).sum()):,} with coordinates that are not finite")
@@ -402,10 +403,14 @@ def _areas(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[flo
         z = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
         doubled = np.sqrt(x * x + y * y + z * z)
         c = b - a
-        longest = np.maximum(np.maximum((a * a).sum(1), (b * b).sum(1)), (c * c).sum(1))
+        longest = np.maximum(np.maximum(_squares(a), _squares(b)), _squares(c))
         flat[start : start + (1 << 15)] = doubled <= FLAT * longest
         total += float(doubled.sum()) / 2
     return total * scale * scale, flat
+
+
+def _squares(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.einsum("ij,ij->i", edges, edges)
 
 
 def _words(error: Any) -> str:

@@ -2,8 +2,8 @@
 
 They are our own because they must be fast, lean and honest: numbers are parsed in bulk by numpy, what a
 header promises is compared with the limits and with the bytes at hand before anything is allocated, and every
-failure is an UnreadableShape that says which value is wrong. Nothing here opens a file. scenes.py has glTF and
-3MF.
+failure is an UnreadableShape that says which value is wrong. Nothing here opens a file. glTF and 3MF are in
+scenes.py.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _read_off_by_lines(body: bytes, kind: str, vertices: int, faces: int, limits
 
 
 def read_obj(data: bytes, limits: Limits) -> Raw:
-    """Wavefront OBJ: v and f lines; polygons, v/vt/vn corners, negative indices. The rest is not looked at."""
+    """Wavefront OBJ: v and f lines; polygons, v/vt/vn corners, negative indices. The rest is passed over."""
     data = newlines(data)
     if b"\\\n" in data or b"\\\r" in data:
         data = re.sub(rb"\\\r?\n", b" ", data)
@@ -124,12 +124,9 @@ def read_obj(data: bytes, limits: Limits) -> Raw:
     letters = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(letters == 10)
     begins = np.concatenate([[0], ends[:-1] + 1])
-    for _ in range(64):  # leading blanks
-        blank = blanks(letters[begins])
-        if not blank.any():
-            break
-        begins = np.where(blank, np.minimum(begins + 1, ends), begins)
-    follows = blanks(letters[np.minimum(begins + 1, ends)])
+    if np.isin(letters[begins], (32, 9)).any():
+        return read_obj(re.sub(rb"(?m)^[ \t]+", b"", data), limits)
+    follows = np.isin(letters[np.minimum(begins + 1, ends)], (32, 9, 13, 10))
     is_vertex = follows & (letters[begins] == ord("v"))
     is_face = follows & (letters[begins] == ord("f"))
     vertices, faces = int(is_vertex.sum()), int(is_face.sum())
@@ -137,23 +134,28 @@ def read_obj(data: bytes, limits: Limits) -> Raw:
         raise UnreadableShape("0 vertices: no line begins with 'v'")
     within(limits, vertices, faces)
 
-    text = without_comments(pick(letters, begins[is_vertex] + 1, ends[is_vertex]))
-    values, first, sizes = table_rows(text, vertices)
+    text = without_comments(chosen_lines(data, begins, ends, is_vertex))
+    values, first, sizes = table_rows(text, b"v", vertices)
     if sizes.min() < 3:
         number = int(sizes.argmin())
         raise UnreadableShape(f"vertex {number + 1} has {sizes[number]} coordinates")
-    place = values.reshape(-1, 3) if values.size == 3 * vertices else values[first[:, None] + np.arange(3)]
+    if (sizes == sizes[0]).all():
+        place = values.reshape(vertices, -1)[:, 1:4]
+    else:
+        place = values[first[:, None] + np.arange(3)]
     if not faces:
         raise UnreadableShape(f"0 faces ({vertices:,} vertices without a face)")
 
-    text = without_comments(pick(letters, begins[is_face] + 1, ends[is_face]))
+    text = without_comments(chosen_lines(data, begins, ends, is_face))
     if b"/" in text:
         text = re.sub(rb"/[^ \t\r\n]*", b"", text)
-    corners, first, sizes = table_rows(text, faces, np.int64)
+    corners, first, sizes = table_rows(text, b"f", faces, np.int64)
+    corners = corners[spans(first, sizes)]
+    first = np.cumsum(sizes) - sizes
     if (corners == 0).any():
         number = int(np.searchsorted(first, (corners == 0).argmax(), side="right"))
-        raise UnreadableShape(f"face {number} names vertex 0; OBJ counts from 1")
-    if (corners < 0).any():
+        raise UnreadableShape(f"face {number:,} names vertex 0; OBJ counts from 1")
+    if corners.size and corners.min() < 0:
         # Relative to the vertices above the face's line.
         above = np.searchsorted(np.flatnonzero(is_vertex), np.flatnonzero(is_face))
         corners = np.where(corners < 0, corners + np.repeat(above, sizes), corners - 1)
@@ -167,9 +169,9 @@ def read_obj(data: bytes, limits: Limits) -> Raw:
 
 PLY_TYPES = dict(
     zip(
-        "char uchar short ushort int uint float double "
-        "int8 uint8 int16 uint16 int32 uint32 float32 float64".split(),
-        "i1 u1 i2 u2 i4 u4 f4 f8".split() * 2,
+        ("char", "uchar", "short", "ushort", "int", "uint", "float", "double")
+        + ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"),
+        ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8") * 2,
         strict=True,
     )
 )
@@ -502,21 +504,18 @@ def read_points(data: bytes, limits: Limits) -> Raw:
     elif words and tail and all(re.fullmatch(rb"[A-Za-z_\"]\w*\"?", word) for word in words):
         notes.append("a line of column names left out")
         text = tail
-    lines = text.count(b"\n") + 1
-    if lines > limits.max_vertices:
-        lines = sum(1 for line in text.split(b"\n") if line.strip())
-    within(limits, lines, 0)
-    try:
-        text = text.strip() + b"\n"
-        values, _, sizes = table_rows(text, text.count(b"\n"))
-    except UnreadableShape:
-        values, _, sizes = rows([line for line in text.split(b"\n") if line.strip()])
-    if not sizes.size:
+    text = b"\n" + text.strip()
+    if re.search(rb"\n\s*\n", text):
+        text = re.sub(rb"\n\s*\n", b"\n", text)
+    lines = text.count(b"\n")
+    if text == b"\n":
         raise UnreadableShape("0 points")
+    within(limits, lines, 0)
+    values, _, sizes = table_rows(text, b"", lines)
     if sizes.min() != sizes.max():
         number = int((sizes != sizes[0]).argmax())
         raise UnreadableShape(f"point 1 has {sizes[0]} numbers and point {number + 1:,} has {sizes[number]}")
-    return _columns(values.reshape(len(sizes), -1), notes)
+    return _columns(values.reshape(lines, -1)[:, 1:], notes)
 
 
 def _columns(table: NDArray[Any], notes: list[str]) -> Raw:
@@ -624,7 +623,7 @@ class Archive:
             )
         if total > 200 * max(len(data), 1 << 16):
             raise UnreadableShape(
-                f"an archive bomb: {size_text(len(data))} unpack to {size_text(total)}, over 200 times as much"
+                f"an archive bomb: {size_text(len(data))} unpack to {size_text(total)}, over 200 times more"
             )
         self.names = [entry.filename for entry in entries]
 
@@ -691,11 +690,6 @@ def without_comments(text: bytes) -> bytes:
     return re.sub(rb"#[^\n]*", b"", text) if b"#" in text else text
 
 
-def blanks(letters: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which letters are blanks inside a line."""
-    return (letters == 32) | (letters == 9) | (letters == 13)
-
-
 def numbers(text: bytes, kind: Any = np.float64) -> NDArray[Any]:
     """All numbers of a text between blanks. Raises UnreadableShape with the first word that is none."""
     if not text or text.isspace():
@@ -724,20 +718,24 @@ def rows(lines: list[bytes]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[n
 
 
 def table_rows(
-    text: bytes, count: int, kind: Any = np.float64
+    text: bytes, letter: bytes, count: int, kind: Any = np.float64
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
-    """As `rows`, for a text of `count` lines, each ended by a newline: marks in their places tell the lines."""
-    mark, word = (np.nan, b" nan ") if kind is np.float64 else (np.iinfo(np.int64).min, b" %d ")
-    word = word if kind is np.float64 else word % mark
-    values = numbers(text.replace(b"\n", word), kind)
-    ends = np.flatnonzero(np.isnan(values) if kind is np.float64 else values == mark)
-    if len(ends) != count:  # the mark is in the file itself: count word by word
-        values, begins, sizes = rows(text.split(b"\n")[:count])
-        if kind is not np.float64:
-            values = whole(values, "index")
-        return values, begins, sizes
-    sizes = np.diff(ends, prepend=-1) - 1
-    return np.delete(values, ends), np.cumsum(sizes) - sizes, sizes
+    """As `rows`, for `count` lines that each follow a newline and begin with `letter`; much faster.
+
+    A mark stands before the numbers of every line, so that one call can parse them all.
+    """
+    mark = np.nan if kind is np.float64 else np.iinfo(np.int64).min
+    word = b" nan " if kind is np.float64 else b" %d " % mark
+    values = numbers(text.replace(b"\n" + letter, word), kind)
+    marks = np.flatnonzero(np.isnan(values) if kind is np.float64 else values == mark)
+    if len(marks) != count:  # the mark is in the file itself: count word by word
+        lines = text.split(b"\n" + letter)[1:]
+        sizes = np.fromiter((len(line.split()) for line in lines), np.int64, len(lines))
+        marks = np.cumsum(sizes + 1) - sizes - 1
+        if values.size != sizes.sum() + len(lines):
+            raise UnreadableShape("a number that cannot be read")
+    sizes = np.diff(marks, append=values.size) - 1
+    return values, marks + 1, sizes
 
 
 def take_lines(text: bytes, count: int) -> tuple[bytes, bytes]:
@@ -747,12 +745,14 @@ def take_lines(text: bytes, count: int) -> tuple[bytes, bytes]:
     return text[:cut], text[cut:]
 
 
-def pick(letters: NDArray[np.uint8], begins: NDArray[np.int64], ends: NDArray[np.int64]) -> bytes:
-    """The letters from each begin to each end, both included."""
-    change = np.zeros(len(letters) + 1, np.int8)
-    change[begins] = 1
-    change[ends + 1] -= 1
-    return letters[np.cumsum(change[:-1], dtype=np.int8).view(np.bool_)].tobytes()
+def chosen_lines(
+    data: bytes, begins: NDArray[np.int64], ends: NDArray[np.int64], chosen: NDArray[np.bool_]
+) -> bytes:
+    """The chosen lines of a text, each after a newline; copied in runs, which are few in most files."""
+    change = np.diff(chosen.view(np.int8), prepend=np.int8(0), append=np.int8(0))
+    first, last = np.flatnonzero(change == 1), np.flatnonzero(change == -1) - 1
+    runs = zip(begins[first].tolist(), ends[last].tolist(), strict=True)
+    return b"\n" + b"\n".join([data[begin:end] for begin, end in runs])
 
 
 def whole(values: NDArray[Any], what: str) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """A pool of child processes in which the files of strangers are read, with limits on memory and time.
 
 A child that is killed, crashes or hangs costs one item, which gets a true reason, and is replaced. Children
-are started afresh (never forked: threads and native libraries do not survive it), keep their imports from item
-to item, and end with their parent however it ends. Arrays come back outside the pickle (protocol 5), uncopied.
+are started afresh (never forked: threads and native libraries do not survive it), keep their imports between
+items, and end with their parent however it ends. Arrays come back beside the pickle (protocol 5), uncopied.
 """
 
 from __future__ import annotations
@@ -178,12 +178,18 @@ class Child:
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """The function's result, or the CrosshapeError it or the child's death amounts to."""
-        if self.process is None or self.process.poll() is not None:
-            self.start()
-        assert self.channel is not None and self.process is not None
+        for _ in range(2):  # a child that died between two items is no fault of the second
+            if self.process is None or self.process.poll() is not None:
+                self.start()
+            assert self.channel is not None
+            with contextlib.suppress(OSError):
+                send(self.channel, (function, arguments))
+                break
+            self.end()
+        if self.channel is None:
+            raise CrosshapeError("worker processes end before they do anything. Try fewer workers.")
         deadline = time.monotonic() + self.limits.seconds
         try:
-            send(self.channel, (function, arguments))
             return receive(self.channel, deadline)
         except TimeoutError:
             self.end()
@@ -220,11 +226,11 @@ class Child:
                 self.end()
                 detail = last[-1] if last else type(error).__name__
                 raise CrosshapeError(
-                    f"a worker process could not start ({detail}). Try with --workers 1."
+                    f"a worker process could not start ({detail}). Try fewer workers."
                 ) from None
         if ready != "ready":
             self.end()
-            raise CrosshapeError(f"a worker process could not start ({ready}). Try with --workers 1.")
+            raise CrosshapeError(f"a worker process could not start ({ready}). Try fewer workers.")
 
     def post_mortem(self) -> str:
         """Why the child ended by itself, in words."""
@@ -280,7 +286,7 @@ def send(channel: socket.socket, value: Any) -> None:
 
 
 def receive(channel: socket.socket, deadline: float | None = None) -> Any:
-    """Read a value that `send` wrote. Raises EOFError where the other side is gone, TimeoutError when late."""
+    """Read a value that `send` wrote. Raises EOFError where the other side is gone, or TimeoutError."""
     count = int.from_bytes(_read(channel, 8, deadline), "little")
     lengths = _read(channel, 8 * count, deadline)
     parts = [
