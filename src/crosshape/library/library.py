@@ -553,8 +553,9 @@ class Library:
         """Take shapes out, with all that was made of them, in one commit; returns their names.
 
         A name that ends in "/" means every shape below it. With `forget` nothing of them stays on disk: what
-        remains is written anew without them and the older versions are deleted; no other process may write
-        meanwhile. Raises CrosshapeError for a name that is not there, before anything is removed.
+        remains is written anew without them and the older versions are deleted, also for shapes that were
+        removed before; no other process may write meanwhile. Raises CrosshapeError for a name that is not
+        there, before anything is removed.
         """
         gone: set[str] = set()
         for name in names:
