@@ -29,6 +29,16 @@ def test_scores_and_labels_are_those_of_linear_svc(C):
     assert np.array_equal(ours.predict(x), theirs.predict(z))
 
 
+def test_ill_conditioned_features_take_few_steps():
+    x, y = blobs(width=100)
+    x = x @ np.diag(np.geomspace(1, 1e-3, 100)) @ np.random.default_rng(1).normal(size=(100, 100))
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    theirs = LinearSVC(C=0.1, tol=1e-7, max_iter=1_000_000, dual=False).fit(z, y)
+    (ours,) = svm.fit_path(x, y, (0.1,), steps=100)
+    assert ours.converged
+    assert np.abs(ours.scores(x) - theirs.decision_function(z)).max() < 0.03
+
+
 def test_without_standardising_it_is_linear_svc_on_the_rows_as_they_are():
     x, y = blobs(width=8)
     x = x / 10
