@@ -320,7 +320,7 @@ def test_two_processes_add_at_once(tmp_path: Path) -> None:
     shapes = write_boxes(tmp_path / "shapes", 24)
     path = tmp_path / "parts.lance"
     script = (
-        "import sys; from crosshape.library import adding; adding.BATCH = 3; "
+        "import sys; from crosshape.library import adding, library; adding.BATCH = 3; library.MANY = 2; "
         "from crosshape.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     words = [

@@ -1,8 +1,7 @@
-"""Killed anywhere, disk full, not writable: a library is at its old or its new version, and going on completes it."""
+"""Killed anywhere, disk full, not writable: a library is old or new, never half, and going on completes it."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from test_add import OPTIONS, SMALL, Inline, whole, write_box, write_boxes
 from test_embed import Stub
@@ -27,7 +26,9 @@ from crosshape.library.embedding import embed
 from crosshape.library.library import is_library, open_library
 
 HERE = Path(__file__).resolve().parent
-CHILD = "import sys; sys.path.insert(0, sys.argv[1]); import test_crash; test_crash.JOBS[sys.argv[2]](sys.argv[3])"
+CHILD = (
+    "import sys; sys.path[:0] = sys.argv[1:2]; from test_crash import JOBS; JOBS[sys.argv[2]](sys.argv[3])"
+)
 COMMAND = (
     "import sys; from crosshape.library import adding; adding.BATCH = 3; "
     "from crosshape.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -136,10 +137,7 @@ def check_kills(job: str, part: float, shim: Path, tmp_path: Path) -> None:
     start, work = tmp_path / "start", tmp_path / "work"
     prepare(job, work)
     work.rename(start)
-    shutil.copytree(start, work)
-    if job == "change":  # paths are absolute: the files must be where the library says
-        job_add_where_it_was = rows(work)
-        assert job_add_where_it_was
+    shutil.copytree(start, work)  # back to where its absolute paths are right
     old = rows(work)
     status, calls = kill_at(shim, job, start, work, 0)
     assert status == 0 and calls > 8
@@ -161,7 +159,7 @@ def check_kills(job: str, part: float, shim: Path, tmp_path: Path) -> None:
             assert b"even/" not in left, f"forgotten after a kill at call {number}"
 
 
-@pytest.mark.parametrize(("job", "part"), [("add", 1 / 12), ("embed", 1 / 16), ("forget", 1 / 12)])
+@pytest.mark.parametrize(("job", "part"), [("add", 1 / 20), ("embed", 1 / 20), ("forget", 1 / 25)])
 def test_killed_at_some_writes(job: str, part: float, shim: Path, tmp_path: Path, inline: None) -> None:
     check_kills(job, part, shim, tmp_path)
 
@@ -174,7 +172,7 @@ def test_killed_at_every_write(job: str, shim: Path, tmp_path: Path, inline: Non
 
 def check_moments(kills: int, seed: int, tmp_path: Path) -> None:
     """Kill the command with its workers at seeded moments, going on each time, until it was killed so often."""
-    shapes = write_boxes(tmp_path / "shapes", 40)
+    shapes = write_boxes(tmp_path / "shapes", 24)
     reference = whole(add(shapes, tmp_path / "reference.lance", settings=SMALL))
     path = tmp_path / "parts.lance"
     words = [sys.executable, "-c", COMMAND, "add", str(shapes), str(path), *OPTIONS, "--workers", "2"]
@@ -197,9 +195,7 @@ def check_moments(kills: int, seed: int, tmp_path: Path) -> None:
             done += 1
             if path.exists() and is_library(path):
                 table = whole(path)
-                known = pa.array(
-                    [name in set(table["name"].to_pylist()) for name in reference["name"].to_pylist()]
-                )
+                known = pc.is_in(reference["name"], table["name"].combine_chunks())
                 assert table.equals(reference.filter(known)) and len(table) >= seen
                 seen = len(table)
     subprocess.run(words, check=True, capture_output=True, timeout=300)
@@ -207,7 +203,7 @@ def check_moments(kills: int, seed: int, tmp_path: Path) -> None:
 
 
 def test_killed_at_some_moments(tmp_path: Path) -> None:
-    check_moments(3, 0, tmp_path)
+    check_moments(1, 0, tmp_path)
 
 
 @pytest.mark.slow
@@ -216,7 +212,7 @@ def test_killed_at_a_hundred_moments(tmp_path: Path) -> None:
 
 
 def test_sigterm_keeps_what_was_ready(tmp_path: Path) -> None:
-    shapes = write_boxes(tmp_path / "shapes", 300)
+    shapes = write_boxes(tmp_path / "shapes", 200)
     path = tmp_path / "parts.lance"
     words = [sys.executable, "-c", COMMAND, "add", str(shapes), str(path), *OPTIONS, "--workers", "1"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
@@ -227,10 +223,10 @@ def test_sigterm_keeps_what_was_ready(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "What was ready is in the library; run the same command again to go on." in words_said
     count = len(open_library(path))
-    assert 0 < count < 300
+    assert 0 < count < 200
     library = add(shapes, path)
     assert library.report is not None
-    assert (library.report.unchanged, library.report.added) == (count, 300 - count)
+    assert (library.report.unchanged, library.report.added) == (count, 200 - count)
 
 
 LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (int(20e3), int(20e3))); " + COMMAND
@@ -326,4 +322,4 @@ def test_json_of_a_broken_pipe_is_no_traceback(tmp_path: Path) -> None:
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()
     assert process.wait(timeout=60) == 1
-    assert json.loads("{}") == {} and len(open_library(tmp_path / "p.lance")) == 2
+    assert len(open_library(tmp_path / "p.lance")) == 2

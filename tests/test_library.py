@@ -249,6 +249,23 @@ def test_small_fragments_are_merged(tmp_path: Path) -> None:
     assert np.array_equal(library.points(), np.stack([row(name)["points"] for name in library.names]))
 
 
+def test_a_version_stays_for_its_readers_and_goes_in_time(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.write_features("aaaa1111", library.names, *features_for(5))
+    reader = open_library(library.path)
+    features = reader.features()
+    library.write_features("bbbb1111", library.names, *features_for(5, seed=1))
+    assert np.array_equal(features.each_view, features_for(5)[1])  # read from the old version's files
+    assert len(library.dataset.versions()) == 5
+    files = len(list((library.path / "data").iterdir()))
+    monkeypatch.setattr(rooms, "KEEP", rooms.timedelta(0))
+    library.tidy()
+    assert len(library.dataset.versions()) == 1
+    assert len(list((library.path / "data").iterdir())) < files
+    assert np.array_equal(open_library(library.path).features().each_view, features_for(5, seed=1)[1])
+
+
 def test_opening_what_is_no_library(tmp_path: Path) -> None:
     def words(path: Path) -> str:
         with pytest.raises(CrosshapeError) as error:

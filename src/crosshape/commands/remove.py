@@ -5,8 +5,8 @@
     crosshape remove parts.lance --forget
 
 A NAME that ends in "/" means every shape below it. Older versions of a library stay on disk for about an
-hour, for those who still read them; --forget deletes these too, so that nothing of the shapes stays. Without a
-NAME it does so for all that was removed or replaced before.
+hour, for those who still read them; --forget deletes these too, so that nothing of the shapes stays. Without
+a NAME it does so for all that was removed or replaced before.
 """
 
 from __future__ import annotations

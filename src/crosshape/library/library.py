@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import hashlib
 import io
+import itertools
 import json
 import os
 import time
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ SMALL, MANY = 4096, 16
 """Fragments of fewer rows than SMALL are merged as soon as there are MANY of them."""
 
 KEEP = timedelta(hours=1)
-"""How long the files of older versions stay for those who still read them."""
+"""How long the files of a version stay, for those who still read it, after the next one was made."""
 
 _OWN = {"data", "_versions", "_transactions", "_deletions", "_indices", ".writing"}
 
@@ -581,7 +582,7 @@ class Library:
         return sorted(gone)
 
     def tidy(self) -> None:
-        """Merge small fragments when there are many, and drop versions older than an hour; never an error."""
+        """Merge small fragments when there are many, drop versions that were replaced an hour ago; never an error."""
         fragments = self.dataset.get_fragments()
         small = sum(fragment.count_rows() < SMALL for fragment in fragments)
         holes = sum(fragment.num_deletions for fragment in fragments)
@@ -589,7 +590,14 @@ class Library:
             if small >= MANY or holes > max(BLOCK, len(self) // 4):
                 self.dataset.optimize.compact_files(target_rows_per_fragment=SMALL)
                 self.refresh()
-            self.dataset.cleanup_old_versions(older_than=KEEP)
+            # Lance's older_than counts from when a version was made; a reader may have opened it just now.
+            versions: list[Any] = sorted(self.dataset.versions(), key=lambda one: one["version"])
+            limit = datetime.now() - KEEP
+            replaced = [
+                old["version"] for old, new in itertools.pairwise(versions) if new["timestamp"] <= limit
+            ]
+            if replaced:
+                self.dataset.cleanup_old_versions(versions=replaced)
 
 
 def decode_view(png: bytes) -> np.ndarray:
