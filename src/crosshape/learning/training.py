@@ -67,9 +67,11 @@ def train(
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe '{recipe}'; known are {', '.join(RECIPES)}")
     training = settings or RECIPES[recipe]
-    check(training, shapes)
+    if not resume:
+        check(training, shapes)
     if folder.begin(run, resume, overwrite):
         network, training, facts = folder.read_settings(run)
+        check(training, shapes)
         minutes = None
         torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
     else:

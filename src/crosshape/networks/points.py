@@ -35,7 +35,7 @@ class PointNetwork(nn.Module):
 
     def describe(self, pooled: Tensor) -> Tensor:
         """What `pooled` gives (B, 2 W) -> (B, 512)."""
-        return nn.functional.relu(self.head_norm(self.head(pooled).float()))
+        return nn.functional.relu(self.head_norm(self.head(pooled).to(self.head_norm.weight.dtype)))
 
     def pooled(self, points: Tensor) -> Tensor:
         """Clouds (B, N, 3) -> (B, 2 W): maximum and mean over the points, before the last layer."""
@@ -45,7 +45,7 @@ class PointNetwork(nn.Module):
         """Clouds (B, N, 3) -> (B, N, C): every EdgeConv layer, and the pooled cloud beside every point."""
         layers = torch.cat(self.layers(points), dim=2)
         whole = norm_pool(self.mix(layers), self.mix_norm)
-        return torch.cat([layers, whole[:, None].expand(-1, layers.shape[1], -1)], dim=2).float()
+        return torch.cat([layers, whole[:, None].expand(-1, layers.shape[1], -1)], dim=2)
 
     def layers(self, points: Tensor) -> list[Tensor]:
         """Clouds (B, N, 3) -> the outputs (B, N, width) of the EdgeConv layers."""

@@ -1,0 +1,63 @@
+"""What many tests share: made shapes on disk, a small library, a tiny network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crosshape.settings import NetworkSettings, PrepareSettings
+
+TINY = NetworkSettings(k=8, edge_widths=(8, 8, 16), point_width=32, image_width=8, hidden=16)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs something that this machine has not."""
+    real = os.environ.get("CROSSHAPE_TEST_DATA")
+    for item in items:
+        if "real" in item.keywords and not real:
+            item.add_marker(pytest.mark.skip(reason="CROSSHAPE_TEST_DATA names no folder of real shapes"))
+        if "cuda" in item.keywords:
+            import torch
+
+            if not torch.cuda.is_available():
+                item.add_marker(pytest.mark.skip(reason="no CUDA GPU"))
+
+
+@pytest.fixture(scope="session")
+def real_shapes() -> Path:
+    """The folder of unpacked real shapes; tests that use it are marked `real`."""
+    return Path(os.environ["CROSSHAPE_TEST_DATA"])
+
+
+@pytest.fixture(scope="session")
+def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve made shapes of four classes, as files of mixed formats."""
+    from crosshape.shapes.made import make_shape, write_shape
+
+    folder = tmp_path_factory.mktemp("made")
+    suffixes = ("obj", "stl", "off")
+    for label in ("chair", "mug", "bolt", "table"):
+        for number, suffix in enumerate(suffixes):
+            path = folder / label / f"{label}_{number}.{suffix}"
+            path.parent.mkdir(exist_ok=True)
+            write_shape(make_shape(label, number), path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_library(made_folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    """A library of the twelve made shapes: 256 points, 4 views of 32 pixels. Read it; do not write."""
+    from crosshape.library.adding import add
+    from crosshape.library.library import open_library
+
+    path = tmp_path_factory.mktemp("library") / "made.lance"
+    add(made_folder, path, settings=PrepareSettings(points=256, views=4, image_size=32), workers=1)
+    return open_library(path)
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(7)

@@ -1,0 +1,79 @@
+"""The command line: help for everything, exact words for mistakes, nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from crosshape.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name, capsys):
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"crosshape {name}" in text.split("\n\n", 1)[1], "an example stands in the description"
+    for line in text.splitlines():
+        assert "None" not in line, f"a default that says nothing: {line}"
+
+
+def test_the_overview_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(line in text for line in COMMANDS.values())
+
+
+def test_wrong_usage_is_status_2(capsys):
+    assert main([]) == 2
+    assert main(["serch"]) == 2
+    assert "there is no command 'serch'; did you mean 'search'?" in capsys.readouterr().err
+    assert main(["train"]) == 2
+    assert main(["train", "a", "b", "--set", "epochs"]) == 2
+    assert "--set epochs: write NAME=VALUE" in capsys.readouterr().err
+    assert main(["train", "a", "b", "--set", "epoch=3"]) == 2
+    assert "unknown setting 'epoch' in --set; did you mean 'epochs'?" in capsys.readouterr().err
+
+
+def test_a_library_that_is_not_there_is_status_1(capsys, tmp_path):
+    assert main(["train", str(tmp_path / "none.lance"), str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert "none.lance" in error and "Traceback" not in error
+
+
+def test_help_and_import_load_nothing_heavy():
+    heavy = [
+        "torch",
+        "numba",
+        "trimesh",
+        "lance",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "PIL",
+        "numpy",
+        "pyarrow",
+    ]
+    code = (
+        "import sys, crosshape, crosshape.cli; crosshape.cli.main(['--help']); "
+        f"bad = [m for m in {heavy} if m in sys.modules]; sys.exit(repr(bad) if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_loads_no_torch(name):
+    code = f"import sys; from crosshape.cli import main; main([{name!r}, '--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, f"crosshape {name} --help imports torch"
+
+
+def test_public_names_load():
+    import crosshape
+
+    for name in crosshape.__all__:
+        assert getattr(crosshape, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        crosshape.nothing  # noqa: B018

@@ -1,0 +1,269 @@
+"""Learning: losses against naive loops, augmentation, resuming to the bit, and that it learns at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+from crosshape.errors import CrosshapeError, UsageError
+from crosshape.learning import losses
+from crosshape.learning.augment import augment_points, augment_views
+from crosshape.learning.run import METRICS, STATE, read_metrics, read_settings
+from crosshape.learning.training import Learner, learning_rate, train
+from crosshape.networks.model import load_model
+from crosshape.settings import RECIPES, TrainSettings, changed
+
+SMALL = replace(RECIPES["dense"], points=128, image_size=32, batch_size=4, epochs=4, projection=16)
+
+
+def test_triplet_against_a_loop():
+    torch.manual_seed(0)
+    a, p, n = torch.randn(3, 6, 5, dtype=torch.float64)
+    naive = [max(0.0, float((x - y).norm() - (x - z).norm()) + 2.0) for x, y, z in zip(a, p, n, strict=True)]
+    assert float(losses.triplet(a, p, n, 2.0)) == pytest.approx(np.mean(naive), abs=1e-5)
+
+
+def test_same_object_against_a_loop():
+    logits, truth = torch.tensor([3.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 0.0])
+    naive = [
+        -math.log(1 / (1 + math.exp(-x))) if t else -math.log(1 - 1 / (1 + math.exp(-x)))
+        for x, t in zip(logits.tolist(), truth.tolist(), strict=True)
+    ]
+    assert float(losses.same_object(logits, truth)) == pytest.approx(np.mean(naive), rel=1e-5)
+
+
+def test_softmax_agreement_against_a_loop():
+    torch.manual_seed(1)
+    one, other = torch.randn(2, 5, 7, dtype=torch.float64)
+    total = 0.0
+    for a, b in ((one, other), (other, one)):
+        for i in range(5):
+            scores = [float(torch.cosine_similarity(a[i], b[j], dim=0)) / 0.2 for j in range(5)]
+            total += -scores[i] + math.log(sum(math.exp(s) for s in scores))
+    assert float(losses.softmax_agreement(one, other, 0.2)) == pytest.approx(total / 10)
+
+
+def test_all_pairs_against_a_loop():
+    torch.manual_seed(2)
+    table = torch.randn(4, 4, dtype=torch.float64)
+    which, true, false = 0.0, 0.0, 0.0
+    for m in (table, table.T):
+        for i in range(4):
+            which += (-float(m[i, i]) + math.log(sum(math.exp(float(v)) for v in m[i]))) / 8
+    for i in range(4):
+        for j in range(4):
+            chance = 1 / (1 + math.exp(-float(table[i, j])))
+            if i == j:
+                true -= math.log(chance) / 4
+            else:
+                false -= math.log(1 - chance) / 12
+    assert float(losses.all_pairs(table)) == pytest.approx(which + (true + false) / 2)
+
+
+def test_losses_fall_where_pairs_agree():
+    x = torch.eye(4)
+    assert losses.softmax_agreement(x, x, 0.1) < losses.softmax_agreement(x, x.roll(1, 0), 0.1)
+    assert losses.all_pairs(8 * x - 4) < losses.all_pairs(4 - 8 * x)
+    assert losses.triplet(x, x, x.roll(1, 0), 1.0) == 0 or losses.triplet(x, x, x.roll(1, 0), 1.0) < 0.01
+
+
+@pytest.mark.parametrize("style", ["paper", "strong"])
+def test_clouds_change_within_their_bounds_and_repeat_by_seed(style, random):
+    clouds = random.normal(size=(16, 200, 3)).astype(np.float32)
+    clouds /= np.linalg.norm(clouds, axis=2, keepdims=True)
+    points = torch.from_numpy(clouds)
+    one = augment_points(points, 100, style, torch.Generator().manual_seed(3))
+    same = augment_points(points, 100, style, torch.Generator().manual_seed(3))
+    other = augment_points(points, 100, style, torch.Generator().manual_seed(4))
+    assert one.shape == (16, 100, 3)
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert one.abs().max() <= 1.5 + 0.2 + 0.03
+    heights = one[:, :, 2].amax(dim=1) - one[:, :, 2].amin(dim=1)
+    assert heights.max() <= 2 * 1.5 + 0.05
+    if style == "paper":  # a turn about the up axis keeps heights; nothing is cut away
+        assert heights.min() >= 2 * 2 / 3 * 0.85
+
+
+def test_views_keep_size_range_and_repeat_by_seed(random):
+    views = torch.from_numpy(random.integers(0, 256, (8, 40, 40), dtype=np.uint8))
+    for style in ("paper", "strong"):
+        one = augment_views(views, style, torch.Generator().manual_seed(3))
+        same = augment_views(views, style, torch.Generator().manual_seed(3))
+        assert one.shape == (8, 40, 40) and one.dtype == torch.float32
+        assert one.min() >= 0 and one.max() <= 1 and torch.equal(one, same)
+        assert not torch.allclose(one, views.float() / 255)
+
+
+def test_step_sizes_follow_their_schedule():
+    paper = RECIPES["paper"]
+    assert [learning_rate(paper, s, 100) for s in (0, 49, 50, 75)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
+    dense = RECIPES["dense"]
+    sizes = [learning_rate(dense, s, 1000) for s in range(1000)]
+    assert sizes[0] < sizes[20] < sizes[49] and max(sizes) <= dense.learning_rate
+    assert sizes[-1] < 1e-3 * dense.learning_rate and all(
+        a >= b for a, b in zip(sizes[60:], sizes[61:], strict=False)
+    )
+
+
+def test_the_paper_recipe_is_the_paper():
+    paper = RECIPES["paper"]
+    assert (paper.batch_size, paper.learning_rate, paper.weight_decay, paper.optimiser) == (
+        32,
+        1e-3,
+        5e-4,
+        "sgd",
+    )
+    assert (paper.margin, paper.cross_view_weight, paper.cross_modality_weight) == (2.0, 1.0, 3.0)
+    assert (paper.cross_view, paper.cross_modality, paper.projection) == ("triplet", "pairs", 0)
+    assert paper.cross_cloud_weight == paper.cosine_weight == 0 and paper.points == 1024
+
+
+@pytest.mark.parametrize("recipe", ["paper", "dense"])
+def test_every_network_learns_in_a_step(recipe, random):
+    settings = replace(RECIPES[recipe], points=64, image_size=32, batch_size=6)
+    points = random.normal(size=(6, 100, 3)).astype(np.float32)
+    views = random.integers(0, 256, (6, 4, 32, 32), dtype=np.uint8)
+    learner = Learner(points, views, TINY, settings, torch.device("cpu"))
+    before = {name: value.clone() for name, value in learner.model.named_parameters()}
+    learner.step()
+    learner.step()
+    still = [n for n, v in learner.model.named_parameters() if torch.equal(v, before[n])]
+    assert still == []
+
+
+def test_two_views_of_a_batch_differ_and_belong_to_its_shapes():
+    views = np.zeros((6, 4, 32, 32), np.uint8)
+    views += (40 * np.arange(6, dtype=np.uint8))[:, None, None, None] + np.arange(4, dtype=np.uint8)[
+        :, None, None
+    ]
+    settings = replace(RECIPES["paper"], points=64, image_size=32, batch_size=3)
+    learner = Learner(np.zeros((6, 64, 3), np.float32), views, TINY, settings, torch.device("cpu"))
+    seen = set()
+    for step in range(learner.steps_per_epoch):
+        _, a, b = learner.batch(step)
+        a, b = (255 * a[:, 16, 16]).round().int().tolist(), (255 * b[:, 16, 16]).round().int().tolist()
+        assert all(x // 40 == y // 40 and x != y for x, y in zip(a, b, strict=True))
+        seen |= {x // 40 for x in a}
+    assert seen == set(range(6))
+
+
+def test_a_run_holds_what_it_says(made_library, tmp_path):
+    run = tmp_path / "run"
+    model = train(made_library, run, settings=SMALL, network=TINY, quiet=True)
+    network, training, facts = read_settings(run)
+    assert (network, training) == (TINY, SMALL)
+    assert facts["library"] == str(made_library.path)
+    card = json.loads((run / "card.json").read_text())
+    assert card["trained_on"] == "12 shapes" and card["epochs"] == 4 and card["recipe"] == "dense"
+    assert load_model(run, "cpu").fingerprint == model.fingerprint == card["fingerprint"]
+    rows = read_metrics(run)
+    assert (
+        rows[-1]["step"] == 12
+        and {"loss", "cross_view", "cross_modality", "judge_accuracy"} <= rows[-1].keys()
+    )
+    assert list((run / "tensorboard").iterdir())
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_weights(made_library, tmp_path, monkeypatch, capsys):
+    whole = train(made_library, tmp_path / "whole", settings=SMALL, network=TINY, quiet=True)
+    real_step = Learner.step
+
+    def stopping(self):
+        if self.place.step == 5:
+            raise KeyboardInterrupt
+        return real_step(self)
+
+    monkeypatch.setattr(Learner, "step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(made_library, tmp_path / "cut", settings=SMALL, network=TINY, quiet=True)
+    assert "--resume" in capsys.readouterr().err
+    monkeypatch.setattr(Learner, "step", real_step)
+    resumed = train(made_library, tmp_path / "cut", resume=True, quiet=True)
+    assert resumed.fingerprint == whole.fingerprint
+    assert [row["step"] for row in read_metrics(tmp_path / "cut")][-1] == 12
+
+
+def test_a_run_that_is_there_is_not_overwritten(made_library, tmp_path):
+    run = tmp_path / "run"
+    train(made_library, run, settings=replace(SMALL, epochs=1), network=TINY, quiet=True)
+    with pytest.raises(CrosshapeError) as error:
+        train(made_library, run, settings=SMALL, network=TINY)
+    assert str(error.value) == (
+        f"{run} already holds a run (epoch 1 of 1). Add --resume to continue it or --overwrite to replace it."
+    )
+    train(made_library, run, settings=replace(SMALL, epochs=2), network=TINY, overwrite=True, quiet=True)
+    assert read_settings(run)[1].epochs == 2
+
+
+def test_words_that_contradict_or_find_nothing(made_library, tmp_path):
+    with pytest.raises(UsageError, match="give one of them"):
+        train(made_library, tmp_path / "run", resume=True, overwrite=True)
+    with pytest.raises(CrosshapeError, match="holds no run to resume"):
+        train(made_library, tmp_path / "run", settings=SMALL, resume=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "holiday.txt").write_text("photos")
+    with pytest.raises(CrosshapeError, match="is not empty and holds no run"):
+        train(made_library, tmp_path / "full", settings=SMALL)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CrosshapeError, match="is a file; give a folder"):
+        train(made_library, tmp_path / "file", settings=SMALL)
+
+
+def test_a_broken_state_is_named(made_library, tmp_path):
+    run = tmp_path / "run"
+    train(made_library, run, settings=replace(SMALL, epochs=1), network=TINY, quiet=True)
+    (run / STATE).write_bytes((run / STATE).read_bytes()[:100])
+    with pytest.raises(CrosshapeError, match=r"state\.safetensors is not the state of a run"):
+        train(made_library, run, resume=True)
+
+
+def test_metrics_cut_in_the_middle_of_a_line_are_mended(made_library, tmp_path):
+    run = tmp_path / "run"
+    train(made_library, run, settings=replace(SMALL, epochs=1), network=TINY, quiet=True)
+    with (run / METRICS).open("a") as file:
+        file.write('{"step": 99, "loss"')
+    train(made_library, run, resume=True, quiet=True)
+    assert all(row["step"] <= 3 for row in read_metrics(run))
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"batchsize": 4}, "unknown setting 'batchsize' in run.toml; did you mean 'batch_size'?"),
+        ({"epochs": "many"}, "setting 'epochs' in run.toml is 'many'; it must be of type int, as in 100"),
+    ],
+)
+def test_settings_that_do_not_exist(values, words):
+    with pytest.raises(UsageError) as error:
+        changed(TrainSettings(), values, "run.toml")
+    assert str(error.value) == words
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"optimiser": "adam"}, "setting 'optimiser' is 'adam'; it must be sgd or adamw"),
+        ({"points": 4096}, "setting 'points' is 4096; it must be 32 to 256"),
+        ({"batch_size": 1}, "setting 'batch_size' is 1; it must be 2 to 65536"),
+    ],
+)
+def test_settings_that_cannot_be(made_library, tmp_path, values, words):
+    with pytest.raises(UsageError) as error:
+        train(made_library, tmp_path / "run", settings=replace(SMALL, **values), network=TINY)
+    assert str(error.value) == words
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_tells_pairs_apart(made_library, tmp_path):
+    """After a few epochs the judge knows pictures and clouds of the shapes it saw from false pairs."""
+    settings = replace(SMALL, epochs=60, batch_size=12, learning_rate=3e-3)
+    train(made_library, tmp_path / "run", settings=settings, network=TINY, quiet=True)
+    rows = read_metrics(tmp_path / "run")
+    assert rows[-1]["judge_accuracy"] > 0.7 > rows[0]["judge_accuracy"]
+    assert rows[-1]["cross_cloud"] < 0.8 * rows[0]["cross_cloud"]
