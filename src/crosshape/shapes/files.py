@@ -177,7 +177,7 @@ def load_shape(path: str | PathLike[str], limits: Limits | None = None, up: str 
             raise UnreadableShape(f"{other}, not {suffix[1:].upper()}") from None
         raise error.with_traceback(None) from None
     except MemoryError:
-        raise UnreadableShape("needs more memory than there is") from None
+        raise UnreadableShape("needs more memory than it is given") from None
     except RecursionError:
         raise UnreadableShape("nested too deeply") from None
     except OSError as error:
@@ -198,7 +198,7 @@ def read_bytes(path: str | PathLike[str], limits: Limits) -> bytes:
         raise
     except ValueError as error:
         raise UnreadableShape(f"not a path ({error})") from None
-    with open(number, "rb") as file:
+    try:
         status = os.fstat(number)
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableShape(f"not a file ({_kind(status.st_mode)})")
@@ -206,7 +206,10 @@ def read_bytes(path: str | PathLike[str], limits: Limits) -> bytes:
             raise UnreadableShape(
                 f"{size_text(status.st_size)}; the limit is {size_text(limits.max_bytes)} (--max-bytes)"
             )
-        data = file.read(status.st_size)
+        with open(number, "rb", closefd=False) as file:
+            data = file.read(status.st_size)
+    finally:
+        os.close(number)
     if len(data) != status.st_size:
         raise UnreadableShape("it changed while it was read")
     return data

@@ -139,10 +139,8 @@ def read_obj(data: bytes, limits: Limits) -> Raw:
     if sizes.min() < 3:
         number = int(sizes.argmin())
         raise UnreadableShape(f"vertex {number + 1} has {sizes[number]} coordinates")
-    if (sizes == sizes[0]).all():
-        place = values.reshape(vertices, -1)[:, 1:4]
-    else:
-        place = values[first[:, None] + np.arange(3)]
+    regular = (sizes == sizes[0]).all()
+    place = values.reshape(vertices, -1)[:, 1:4] if regular else values[first[:, None] + np.arange(3)]
     if not faces:
         raise UnreadableShape(f"0 faces ({vertices:,} vertices without a face)")
 
@@ -497,11 +495,12 @@ def read_points(data: bytes, limits: Limits) -> Raw:
     notes: list[str] = []
     head, _, tail = text.lstrip().partition(b"\n")
     words = head.split()
-    if len(words) == 1 and words[0].isdigit():
-        within(limits, int(words[0]), 0)
-        promised(int(words[0]) * 6 - 1, len(tail), f"{int(words[0]):,} points")
+    count = int(words[0][:20]) if len(words) == 1 and words[0].isdigit() else 0
+    if count:
+        within(limits, count, 0)
+        promised(count * 6 - 1, len(tail), f"{count:,} points")
         text = tail
-    elif words and tail and all(re.fullmatch(rb"[A-Za-z_\"]\w*\"?", word) for word in words):
+    elif tail and re.fullmatch(rb"(?i)\W*x\W+y\W+z\b.*", head.strip()):
         notes.append("a line of column names left out")
         text = tail
     text = b"\n" + text.strip()
@@ -511,6 +510,8 @@ def read_points(data: bytes, limits: Limits) -> Raw:
     if text == b"\n":
         raise UnreadableShape("0 points")
     within(limits, lines, 0)
+    if lines < count:
+        raise UnreadableShape(f"truncated: the header promises {count:,} points, {lines:,} are there")
     values, _, sizes = table_rows(text, b"", lines)
     if sizes.min() != sizes.max():
         number = int((sizes != sizes[0]).argmax())
@@ -554,7 +555,9 @@ def _npy_array(data: bytes) -> NDArray[Any]:
             shape, fortran, kind = np.lib.format.read_array_header_2_0(stream)
         else:
             raise UnreadableShape(f"NPY version {version[0]}.{version[1]} is not read")
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, OverflowError):
+    except UnreadableShape:
+        raise
+    except Exception:  # the header is Python source for numpy, which can be wrong in many ways
         raise UnreadableShape("the NPY header makes no sense") from None
     if kind.hasobject:
         raise UnreadableShape("holds Python objects (a pickle), which are never opened")

@@ -178,24 +178,28 @@ class Child:
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """The function's result, or the CrosshapeError it or the child's death amounts to."""
-        for _ in range(2):  # a child that died between two items is no fault of the second
-            if self.process is None or self.process.poll() is not None:
-                self.start()
-            assert self.channel is not None
-            with contextlib.suppress(OSError):
-                send(self.channel, (function, arguments))
-                break
-            self.end()
-        if self.channel is None:
-            raise CrosshapeError("worker processes end before they do anything. Try fewer workers.")
+        channel = self.hand_over(function, arguments)
         deadline = time.monotonic() + self.limits.seconds
         try:
-            return receive(self.channel, deadline)
+            return receive(channel, deadline)
         except TimeoutError:
             self.end()
             return UnreadableShape(f"took longer than {self.limits.seconds:g} s")
         except (EOFError, OSError):
             return UnreadableShape(self.post_mortem())
+
+    def hand_over(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> socket.socket:
+        """Give the child its task and wait until it has it, imports included; what happens then is the item's."""
+        for _ in range(3):
+            if self.process is None or self.process.poll() is not None:
+                self.start()
+            assert self.channel is not None
+            with contextlib.suppress(EOFError, OSError):
+                send(self.channel, (function, arguments))
+                _read(self.channel, 1, time.monotonic() + START_SECONDS)
+                return self.channel
+            self.end()
+        raise CrosshapeError("worker processes end before they do anything. Try fewer workers.")
 
     def start(self) -> None:
         """Start the process and wait until it has imported and compiled what it needs."""
@@ -337,6 +341,7 @@ def serve() -> None:
             )
             continue
         _limit_processor_time(seconds)
+        channel.sendall(b"+")
         answer: Any
         try:
             answer = function(*arguments)

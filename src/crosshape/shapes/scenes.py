@@ -93,13 +93,16 @@ class Gltf:
     limits: Limits
     neighbour: Callable[[str], bytes]
     buffers: dict[int, bytes] = field(default_factory=dict)
-    arrays: dict[int, NDArray[Any]] = field(default_factory=dict)
+    arrays: dict[tuple[int, int], NDArray[Any]] = field(default_factory=dict)
 
     def merged(self) -> Raw:
         """All triangles of the scene in one mesh, or all its points in one cloud."""
         parts: list[tuple[NDArray[np.float64], dict[str, Any]]] = []
+        meshes: dict[int, list[dict[str, Any]]] = {}
         for matrix, mesh in self.instances():
-            parts += [(matrix, part) for part in self.primitives(mesh)]
+            if mesh not in meshes:
+                meshes[mesh] = self.primitives(mesh)
+            parts += [(matrix, part) for part in meshes[mesh]]
             if len(parts) > INSTANCES:
                 raise UnreadableShape(f"more than {INSTANCES:,} instances of parts")
         modes = {mode: [(m, p) for m, p in parts if p.get("mode", TRIANGLES) == mode] for mode in range(7)}
@@ -196,8 +199,8 @@ class Gltf:
 
     def accessor(self, index: int, width: int) -> NDArray[Any]:
         """The elements (count, width) of an accessor; normalised whole numbers become -1 to 1."""
-        if index in self.arrays:
-            return self.arrays[index]
+        if (index, width) in self.arrays:
+            return self.arrays[index, width]
         accessor = _item(_get(self.scene, "accessors", list, []), index, "accessor")
         count = self.count(index)
         within(self.limits, 0, count // 3)
@@ -230,7 +233,7 @@ class Gltf:
             table[where] = self.view(to["bufferView"], to.get("byteOffset", 0), kind, few, width, index)
         if accessor.get("normalized") and kind.kind in "iu":
             table = np.maximum(table / np.iinfo(kind).max, -1.0)
-        self.arrays[index] = table
+        self.arrays[index, width] = table
         return table
 
     def view(

@@ -1,0 +1,262 @@
+"""The guarded pool: what a child does wrong costs one item, with a true reason, and nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
+from crosshape.settings import Limits
+from crosshape.shapes.guard import Guard, available_cores
+
+SMALL = Limits(memory=256 << 20, seconds=20.0)
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def act(what: str) -> Any:
+    """Do something that a parser should not."""
+    if what == "memory":
+        return len(bytearray(1 << 30))
+    if what == "hang":
+        time.sleep(3600)
+    if what == "spin":
+        while True:
+            pass
+    if what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "abort":
+        os.abort()
+    if what == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "processor":
+        os.kill(os.getpid(), signal.SIGXCPU)
+    if what == "leave":
+        os._exit(3)
+    if what == "unreadable":
+        raise UnreadableShape("0 faces")
+    if what == "error":
+        raise ValueError("seven")
+    if what == "deep":
+        return act_deep()
+    if what == "usage":
+        raise UsageError("--up w makes no sense.")
+    if what == "unpicklable":
+        return threading.Lock()
+    if what == "words":
+        print("to standard output")
+        print("to standard error", file=sys.stderr)
+    return os.getpid()
+
+
+def act_deep() -> Any:
+    return act_deep()
+
+
+def about_the_child(_: int) -> dict[str, Any]:
+    return {
+        "torch": "torch" in sys.modules,
+        "threads": os.environ["OMP_NUM_THREADS"],
+        "group": os.getpgrp() == os.getpid(),
+    }
+
+
+def arrays(size: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(size, dtype=np.float32).reshape(-1, 2), np.zeros((12, 224, 224), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def guard() -> Iterator[Guard]:
+    with Guard(1, SMALL) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("memory", "needs more than 0.25 GB of memory"),
+        ("crash", "the reader crashed (SIGSEGV)"),
+        ("abort", "the reader crashed (SIGABRT)"),
+        ("killed", "the reader was killed, most likely because the machine ran out of memory"),
+        ("processor", "took more than 20 s of processor time"),
+        ("leave", "the reader ended with status 3"),
+        ("unreadable", "0 faces"),
+        ("error", "could not be read (ValueError: seven)"),
+        ("deep", "nested too deeply"),
+    ],
+)
+def test_one_fault_is_one_reason(guard: Guard, what: str, reason: str) -> None:
+    with pytest.raises(UnreadableShape) as raised:
+        guard.call(act, what)
+    assert raised.value.reason == reason
+    assert guard.call(double, 4) == 8
+
+
+def test_hanging_and_spinning_children_are_stopped_and_replaced() -> None:
+    limits = Limits(memory=256 << 20, seconds=0.5)
+    with Guard(2, limits) as guard:
+        start = time.monotonic()
+        results = dict(guard.map(act, ["hang", "spin", "fine"]))
+        assert time.monotonic() - start < 20
+    assert isinstance(results["fine"], int)
+    assert {results[what].reason for what in ("hang", "spin")} == {"took longer than 0.5 s"}
+
+
+def test_processor_time_is_limited_without_the_parent(guard: Guard) -> None:
+    import resource
+
+    soft, _ = guard.call(resource.getrlimit, resource.RLIMIT_CPU)
+    assert 20 <= soft <= 60
+    assert guard.call(resource.getrlimit, resource.RLIMIT_CORE) == (0, 0)
+
+
+def test_every_item_comes_back_once_for_any_number_of_workers() -> None:
+    for workers in (1, 3):
+        with Guard(workers, SMALL) as guard:
+            assert sorted(guard.map(double, range(50))) == [(n, 2 * n) for n in range(50)]
+            assert dict(guard.map(partial(pow, 2), [3, 4])) == {3: 8, 4: 16}
+            assert list(guard.map(double, [])) == []
+
+
+def test_items_are_drawn_as_needed_and_a_slow_reader_holds_the_children(guard: Guard) -> None:
+    drawn = []
+
+    def items() -> Iterator[int]:
+        for number in range(1000):
+            drawn.append(number)
+            yield number
+
+    results = guard.map(double, items())
+    assert next(results) == (0, 0)
+    time.sleep(0.3)
+    assert len(drawn) < 10
+    results.close()  # type: ignore[attr-defined]
+    assert guard.call(double, 1) == 2
+
+
+def test_arrays_come_back_whole(guard: Guard) -> None:
+    numbers, views = guard.call(arrays, 1_000_000)
+    assert np.array_equal(numbers, np.arange(1_000_000, dtype=np.float32).reshape(-1, 2))
+    assert views.shape == (12, 224, 224)
+    assert numbers.flags.writeable
+
+
+def test_errors_that_concern_every_item_are_raised(guard: Guard) -> None:
+    with pytest.raises(UsageError, match="--up w"):
+        list(guard.map(act, ["usage"]))
+    with pytest.raises(CrosshapeError, match="a result cannot be sent"):
+        guard.call(act, "unpicklable")
+    assert guard.call(double, 1) == 2
+
+
+def test_children_are_quiet_single_threaded_and_without_torch(
+    guard: Guard, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from crosshape.shapes.prepare import prepare_file
+
+    with pytest.raises(UnreadableShape):
+        guard.call(prepare_file, "/absent/shape.off")
+    assert guard.call(about_the_child, 0) == {"torch": False, "threads": "1", "group": True}
+    guard.call(act, "words")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_child_that_died_between_two_items_costs_nothing(guard: Guard) -> None:
+    os.kill(guard.call(act, "pid"), signal.SIGKILL)
+    assert guard.call(double, 5) == 10
+    os.kill(guard.call(act, "pid"), signal.SIGKILL)
+    time.sleep(0.2)
+    assert guard.call(double, 5) == 10
+
+
+def fail() -> None:
+    raise RuntimeError("no numba here")
+
+
+def test_a_child_that_cannot_start_says_why() -> None:
+    with Guard(1, SMALL, warm=fail) as guard, pytest.raises(CrosshapeError, match="no numba here"):
+        guard.call(double, 1)
+
+
+def test_a_closed_guard_has_no_children() -> None:
+    with Guard(2, SMALL) as guard:
+        children = {pid for _, pid in guard.map(act, "abcdefgh")}
+    assert children and not any(alive(pid) for pid in children)
+    with pytest.raises(CrosshapeError, match="closed"):
+        guard.call(double, 1)
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_guard import SMALL, act
+from crosshape.shapes.guard import Guard
+with Guard(2, SMALL) as guard:
+    for _, pid in guard.map(act, ["a", "b", "c", "d"]):
+        print(pid, flush=True)
+    print("end", flush=True)
+    list(guard.map(act, ["hang", "hang"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_orphans_however_the_parent_ends(number: signal.Signals) -> None:
+    """Busy children end with a parent that was killed, told to end, or interrupted; no `if __name__` is needed."""
+    code = PROGRAM.format(tests=str(Path(__file__).parent))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as parent:
+        assert parent.stdout is not None
+        children = {int(line) for line in iter(parent.stdout.readline, b"end\n")}
+        time.sleep(0.2)
+        parent.send_signal(number)
+        assert parent.wait(20) != 0
+        deadline = time.monotonic() + 10
+        while any(alive(pid) for pid in children) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert children and not any(alive(pid) for pid in children)
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.kill(pid, 0)
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+def test_cores_are_counted() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.slow
+def test_the_guard_costs_less_than_a_millisecond_an_item() -> None:
+    """The median over 400 items, each with the arrays of a prepared shape on its way back."""
+    with Guard(1, SMALL) as guard:
+        guard.call(arrays, 6144)
+        times = []
+        for _ in range(400):
+            start = time.perf_counter()
+            guard.call(arrays, 6144)
+            times.append(time.perf_counter() - start)
+        alone = []
+        for _ in range(400):
+            start = time.perf_counter()
+            arrays(6144)
+            alone.append(time.perf_counter() - start)
+    cost = 1000 * (float(np.median(times)) - float(np.median(alone)))
+    print(f"{cost:.3f} ms an item")
+    assert cost < 2.0  # under 1 on an idle machine; doubled for busy ones
