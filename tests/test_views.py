@@ -47,7 +47,7 @@ def rays(camera, size):
 
 
 def cast(mesh, camera, origin, direction):
-    """Depth along the camera axis (R,) of the first face each ray meets, inf for none, by trimesh geometry."""
+    """Depth along the camera axis (R,) of the first face each ray meets, inf for none, through trimesh."""
     depth = np.full(len(origin), np.inf)
     for corners in mesh.triangles:
         normal = np.cross(corners[1] - corners[0], corners[2] - corners[0])

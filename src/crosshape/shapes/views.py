@@ -195,7 +195,7 @@ def _render(
         for i in range(first, last):
             raster.project(vertices, cameras[i], length, middle, screen, cells, box)
             count = raster.candidates(faces, cells, kept)
-            raster.draw_faces(faces, screen, kept, count, near, owner)
+            raster.draw_faces(faces, screen, cells, kept, count, near, owner)
             if radii is not None:
                 discs = unit_normals[len(faces) :]
                 raster.draw_discs(
