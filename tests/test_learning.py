@@ -16,6 +16,7 @@ from crosshape.learning import losses
 from crosshape.learning.augment import augment_points, augment_views
 from crosshape.learning.run import METRICS, STATE, read_metrics, read_settings
 from crosshape.learning.training import Learner, learning_rate, train
+from crosshape.learning.verdict import Verdict, hold_out, measure, words
 from crosshape.networks.model import load_model
 from crosshape.settings import RECIPES, TrainSettings, changed
 
@@ -267,3 +268,47 @@ def test_training_tells_pairs_apart(made_library, tmp_path):
     rows = read_metrics(tmp_path / "run")
     assert rows[-1]["judge_accuracy"] > 0.7 > rows[0]["judge_accuracy"]
     assert rows[-1]["cross_cloud"] < 0.8 * rows[0]["cross_cloud"]
+
+
+def test_held_out_shapes_are_few_and_repeat_by_seed():
+    assert len(hold_out(99, 0.05, 0)) == 0 and len(hold_out(1000, 0.0, 0)) == 0
+    held = hold_out(1000, 0.05, 3)
+    assert len(held) == len(set(held.tolist())) == 50 and held.max() < 1000
+    assert np.array_equal(held, hold_out(1000, 0.05, 3)) and not np.array_equal(held, hold_out(1000, 0.05, 4))
+
+
+def test_the_verdict_knows_a_perfect_model_and_a_blind_one(random):
+    points = random.normal(size=(40, 128, 3)).astype(np.float32)
+    views = random.integers(0, 256, (40, 3, 32, 32), dtype=np.uint8)
+
+    class Seer:
+        """Knows every shape by the size of its cloud and the grey of its views."""
+
+        point_count, blind = 64, False
+
+        def code(self, values):
+            number = np.argmin(np.abs(values[:, None] - np.arange(40)), axis=1)
+            return np.eye(40, dtype=np.float32)[number * (not self.blind)]
+
+        def encode_points(self, clouds):
+            return self.code(np.linalg.norm(clouds, axis=2).mean(axis=1))
+
+        def encode_views(self, pictures):
+            flat = pictures.reshape(-1, 32 * 32).mean(axis=1)
+            return self.code(flat).reshape(*pictures.shape[:2], 40)
+
+        def correspond(self, pictures, clouds):
+            return pictures @ clouds.T - 0.5
+
+    for i in range(40):
+        points[i] *= i / np.linalg.norm(points[i], axis=1, keepdims=True)
+        views[i] = i
+    held = np.arange(0, 40, 2)
+    assert measure(Seer(), points, views, held) == Verdict(1.0, 1.0, 1.0)
+    blind = Seer()
+    blind.blind = True
+    seen = measure(blind, points, views, held)
+    assert seen.judge == 0.5 and seen.by_picture <= 0.05 and seen.by_cloud <= 0.05
+    text = words({"trained": Verdict(1, 1, 1), "untrained": seen}, 20)
+    assert "training helped pictures and clouds." in text and "made" not in text
+    assert "worse" in words({"trained": seen, "untrained": Verdict(1, 1, 1)}, 20)

@@ -2,7 +2,8 @@
 
 `paper` follows the authors' later code: for clouds a random choice of points, scale 2/3 to 3/2 and shift up
 to 0.2 per axis, a turn about the up axis, jitter sigma 0.01 clipped at 0.02; for views a random crop and a
-horizontal flip. `strong` also cuts a part of the cloud away, tilts it, and changes the light of the views.
+horizontal flip. `strong` also cuts a part of the cloud away, tilts it, and changes the light of the views;
+`turn` leaves the size and place of a cloud alone.
 """
 
 from __future__ import annotations
@@ -22,10 +23,16 @@ def augment_points(points: Tensor, count: int, style: str, generator: torch.Gene
     chosen = chance.argsort(dim=1)[:, :count]
     out = points.gather(1, chosen[:, :, None].expand(-1, -1, 3))
     out = out @ _turns(points, style, generator)
+    if style == "turn":
+        return out + _jitter(out, generator)
     out = out * _uniform(points, (batch, 1, 3), 2 / 3, 3 / 2, generator)
-    noise = torch.randn(out.shape, generator=generator, device=out.device, dtype=out.dtype)
-    out = out + noise.mul_(0.01).clamp_(-0.02, 0.02)
+    out = out + _jitter(out, generator)
     return out + _uniform(points, (batch, 1, 3), -0.2, 0.2, generator)
+
+
+def _jitter(points: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(points.shape, generator=generator, device=points.device, dtype=points.dtype)
+    return noise.mul_(0.01).clamp_(-0.02, 0.02)
 
 
 def _beyond_cut(points: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,9 @@ from crosshape.errors import CrosshapeError, UsageError
 from crosshape.learning import losses
 from crosshape.learning import run as folder
 from crosshape.learning.augment import augment_points, augment_views
+from crosshape.learning.verdict import hold_out, measure, words
 from crosshape.networks.allocator import keep_memory
-from crosshape.networks.model import Model, autocast, choose_device, load_model
+from crosshape.networks.model import Model, autocast, choose_device, load_model, untrained_model
 from crosshape.settings import FEATURES, RECIPES, NetworkSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -77,13 +78,15 @@ def train(
     else:
         network = network or (load_model(initial, "cpu").settings if initial else NetworkSettings())
     points, views = shapes.training_arrays(training.image_size, cache=run / "cache")
-    learner = Learner(points, views, network, training, place)
+    held = hold_out(len(points), training.held_out, training.seed)
+    rows = np.setdiff1d(np.arange(len(points)), held)
+    learner = Learner(points, views, network, training, place, rows=rows)
     if initial and not resume:
         learner.model.load_state_dict(load_model(initial, "cpu").state_dict())
     if minutes is not None:
         epochs = learner.epochs_in(60 * minutes)
         training = replace(training, epochs=epochs)
-        learner = Learner(points, views, network, training, place, learner.model)
+        learner = Learner(points, views, network, training, place, learner.model, rows)
     if not resume or not (run / folder.SETTINGS).exists():
         facts = {"library": str(shapes.path), "version": __version__, "threads": torch.get_num_threads()}
         folder.write_settings(run, network, training, **facts)
@@ -93,7 +96,24 @@ def train(
         say(f"\nstopped at {folder.progress_of(run)}; saved. Go on with:")
         say(f"  crosshape train {shapes.path} {run} --resume")
         raise
+    if len(held):
+        tell(learner.model, points, views, held, run, quiet)
     return learner.model
+
+
+def tell(
+    model: Model, points: np.ndarray, views: np.ndarray, held: np.ndarray, run: Path, quiet: bool = False
+) -> None:
+    """Say, and write on the card, whether training helped, judged without labels on held-out shapes."""
+    floor = untrained_model(
+        model.settings, points=model.point_count, image_size=model.image_size, clouds=points, views=views
+    )
+    verdicts = {"trained": measure(model, points, views, held)}
+    verdicts["untrained"] = measure(floor.to(model.device), points, views, held)
+    model.card["verdict"] = {name: asdict(verdict) for name, verdict in verdicts.items()}
+    model.save(run)
+    if not quiet:
+        say(words(verdicts, len(held)))
 
 
 def check(settings: TrainSettings, library: Library) -> None:
@@ -117,6 +137,7 @@ def check(settings: TrainSettings, library: Library) -> None:
         "image_size": (32, 1024),
         "learning_rate": (1e-9, 10.0),
         "temperature": (1e-4, 10.0),
+        "held_out": (0.0, 0.5),
         "projection": (0, 8192),
     }
     for name, (low, high) in bounds.items():
@@ -141,8 +162,10 @@ class Learner:
         settings: TrainSettings,
         device: torch.device,
         model: Model | None = None,
+        rows: np.ndarray | None = None,
     ) -> None:
         self.settings, self.device = settings, device
+        self.rows = np.arange(len(points)) if rows is None else rows
         self.points, self.views = _reside(points, device), _reside(views, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -151,8 +174,8 @@ class Learner:
         self.model.comparable = settings.cosine_weight > 0 and settings.projection == 0
         for module in (self.model, self.image_head, self.point_head):
             module.to(device).train()
-        self.batch_size = min(settings.batch_size, len(points))
-        self.steps_per_epoch = len(points) // self.batch_size
+        self.batch_size = min(settings.batch_size, len(self.rows))
+        self.steps_per_epoch = len(self.rows) // self.batch_size
         self.steps = self.steps_per_epoch * settings.epochs
         self.place = folder.Place()
         self.names, parameters = zip(*self._parameters(), strict=True)
@@ -222,7 +245,7 @@ class Learner:
         """Step number -> clouds (B or 2 B, n, 3), view a and view b (B, S, S), changed, on the device."""
         settings, size = self.settings, self.batch_size
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = np.random.Generator(np.random.PCG64([settings.seed, epoch])).permutation(len(self.points))
+        order = np.random.Generator(np.random.PCG64([settings.seed, epoch])).permutation(self.rows)
         rows = np.sort(order[within * size : (within + 1) * size])
         chance = np.random.Generator(np.random.PCG64([settings.seed, epoch, within + 1]))
         ring = self.views.shape[1]
@@ -315,6 +338,7 @@ class Learner:
         folder.save_state(run, tensors, self.place, self.steps, self.steps_per_epoch)
         self.model.card = self._card(run)
         self.model.save(run)
+        self.model.source = str(Path(run).absolute())
 
     def _restore(self, run: Path) -> None:
         found = folder.load_state(run)
@@ -339,7 +363,7 @@ class Learner:
     def _card(self, run: Path) -> dict[str, Any]:
         return {
             "name": run.name,
-            "trained_on": f"{len(self.points)} shapes",
+            "trained_on": f"{len(self.rows)} shapes",
             "recipe": self.settings.recipe,
             "epochs": round(self.place.step / self.steps_per_epoch, 3),
             "minutes": round(self.place.seconds / 60, 1),
