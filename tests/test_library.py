@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import lance
@@ -348,3 +349,11 @@ def test_paths_with_odd_characters(tmp_path: Path) -> None:
     fill(create_library(path, SETTINGS), ["a.obj"])
     assert open_library(path).names == ["a.obj"]
     assert path.is_dir() and [p.name for p in tmp_path.iterdir()] == ["a b%20c#d?é"]
+
+
+def test_the_docs_tell_every_column() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "library.md").read_text()
+    table = page.split("## Columns")[1].split("##")[0]
+    first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    told = [name for cell in first for name in re.findall("`([a-z_]+)`", cell)]
+    assert sorted(told) == sorted(rooms.library_schema(SETTINGS).names)
