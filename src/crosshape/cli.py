@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "learn features from a library, with no labels",
     "embed": "write features beside the shapes of a library",
     "search": "find shapes like a shape file, a picture, or a shape of the library",
+    "evaluate": "judge features by recognition, retrieval, few-shot and parts, on labelled data",
     "datasets": "the known data sets, what a folder holds, and fetching what may be fetched",
     "segment": "parts on shapes, from a few labelled ones",
     "info": "what is this run, library or file?",
@@ -76,7 +77,7 @@ def run_command(name: str, words: list[str]) -> int:
     )
     module.arguments(parser)
     try:
-        options = parser.parse_args(words)
+        options = parser.parse_intermixed_args(words)  # options may stand between the shapes
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
