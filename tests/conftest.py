@@ -58,6 +58,23 @@ def made_library(made_folder: Path, tmp_path_factory: pytest.TempPathFactory):
     return open_library(path)
 
 
+@pytest.fixture(scope="session")
+def embedded_library(made_folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The twelve made shapes, embedded by an untrained tiny model that lies beside as `run`. Do not write."""
+    from crosshape.library.adding import add
+    from crosshape.library.embedding import embed
+    from crosshape.library.library import open_library
+    from crosshape.networks.model import untrained_model
+
+    folder = tmp_path_factory.mktemp("embedded")
+    settings = PrepareSettings(points=256, views=4, image_size=32)
+    library = add(made_folder, folder / "made.lance", settings=settings, workers=1)
+    clouds, views = library.points(), library.views()
+    untrained_model(TINY, points=128, image_size=32, clouds=clouds, views=views).save(folder / "run")
+    embed(folder / "run", library)
+    return open_library(library.path)
+
+
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(7)

@@ -42,6 +42,7 @@ def embed(
     if not len(library):
         raise CrosshapeError(f"{library.path} holds no shapes. Add some: crosshape add SHAPES {library.path}")
     fingerprint = encoder.fingerprint
+    library.remember_model(fingerprint, getattr(encoder, "source", None))
     names = library.without_features(fingerprint)
     bar = progress("embedding", len(names)) if progress and names else None
     written = 0

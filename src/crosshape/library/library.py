@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import lance
 
     from crosshape.library.adding import AddReport, Skipped
+    from crosshape.search.query import Hit
 
 FORMAT = 1
 """Version of the columns. A library that says more was written by a newer crosshape."""
@@ -433,6 +434,32 @@ class Library:
         """How many shapes have features of which model; None counts those without."""
         with lance_words(self.path, "read"):
             return Counter(self.dataset.to_table(columns=["model"])["model"].to_pylist())
+
+    def model_source(self, model_id: str) -> str | None:
+        """Where `embed` had the model with this fingerprint: a run folder, or the name of a shipped model."""
+        with lance_words(self.path, "read"):
+            return dict(self.dataset.config()).get(f"crosshape.model.{model_id}")
+
+    def remember_model(self, model_id: str, source: str | None) -> None:
+        """Note where a model is, so that files can be compared with what it embedded."""
+        if source is None or self.model_source(model_id) == source:
+            return
+        with writing(self.path), lance_words(self.path, "write"):
+            for attempt in range(20):
+                try:
+                    _newest(self.path).update_config({f"crosshape.model.{model_id}": source})
+                    break
+                except (OSError, ValueError, RuntimeError) as error:
+                    if "onflict" not in str(error) or attempt == 19:
+                        raise
+                    time.sleep(0.05 * attempt)
+        self.refresh()
+
+    def search(self, query: str | os.PathLike[str], *, top: int = 10, **choices: Any) -> list[Hit]:
+        """The `top` shapes most like a shape file or a named shape; see `crosshape.search.query.search`."""
+        from crosshape.search.query import search
+
+        return search(self, query, top=top, **choices)
 
     def without_features(self, model_id: str) -> list[str]:
         """The names of shapes that have no features of this model, in the order they are stored."""

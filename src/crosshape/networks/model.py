@@ -46,6 +46,7 @@ class Model(nn.Module):
         self.image_size = image_size
         self.comparable = False
         self.card: dict[str, Any] = {}
+        self.source: str | None = None  # the run folder, or the name of a shipped model
         self.images = ImageNetwork(self.settings)
         self.points = PointNetwork(self.settings)
         self.correspondence = CorrespondenceNetwork(self.settings)
@@ -270,6 +271,7 @@ def load_model(run: str | Path, device: str = "auto") -> Model:
         raise CrosshapeError(f"{folder / WEIGHTS} cannot be read: {error}. Copy or train it again.") from None
     _check(state, model.state_dict(), folder / WEIGHTS)
     model.load_state_dict(state)
+    model.source = folder.name if folder.parent == SHIPPED else str(folder.absolute())
     return model.to(choose_device(device)).eval()
 
 
