@@ -80,6 +80,15 @@ def test_normalise_says_why_it_cannot(vertices, faces, text):
         normalise(vertices, np.asarray(faces))
 
 
+def test_faces_of_vertices_that_do_not_exist_are_refused():
+    for wrong in (CUBE_FACES + 1, CUBE_FACES - 1):
+        for call in (normalise, face_normals, lambda v, f: sample_surface(v, f, 10, 0)):
+            with pytest.raises(
+                ValueError, match=f"faces name vertices {wrong.min()} to {wrong.max()}, there are 8"
+            ):
+                call(CUBE, wrong)
+
+
 def test_points_are_spread_by_area():
     """Chi-square of the counts per face over 20 seeds, in groups that expect 40 or more."""
     vertices, faces = uneven()

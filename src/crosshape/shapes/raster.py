@@ -1,4 +1,4 @@
-"""The z-buffer: numba loops over faces, discs and samples; arrays in, arrays out. The checks are in views.py.
+"""The z-buffer, and other numba loops over the faces of a mesh; arrays in, arrays out, checked by the callers.
 
 The loops run without the interpreter's lock and start no threads of their own: safe on any thread and after a
 fork. Nothing is compiled with fast-math, so that no sum depends on how a processor groups it.
@@ -324,3 +324,26 @@ def face_normals(vertices: Array, faces: Array, normals: Array, area: Array) -> 
         area[f] = 0.5 * length
         scale = 1.0 / length if length > 0.0 else 0.0
         normals[f, 0], normals[f, 1], normals[f, 2] = x * scale, y * scale, z * scale
+
+
+@compiled
+def mark_used(faces: Array, used: Array) -> None:
+    """faces (F, 3) -> True in used (V,) for every vertex a face names."""
+    for f in range(len(faces)):
+        used[faces[f, 0]] = used[faces[f, 1]] = used[faces[f, 2]] = True
+
+
+@compiled
+def area_centroid(vertices: Array, faces: Array) -> Array:
+    """vertices (V, 3) float64, faces (F, 3) -> centroid (3,) of the surface by area, 0 where it has none."""
+    total, result = 0.0, np.zeros(3)
+    for f in range(len(faces)):
+        a, b, c = vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]]
+        bx, by, bz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+        cx, cy, cz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+        x, y, z = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx
+        area = np.sqrt(x * x + y * y + z * z)
+        total += area
+        for axis in range(3):
+            result[axis] += area * (a[axis] + b[axis] + c[axis])
+    return result / (3.0 * total) if total > 0.0 else np.zeros(3)

@@ -24,6 +24,13 @@ PLASTIC = (0.7548776662466927, 0.5698402909980532)
 """Steps of the R2 sequence: 1/g and 1/g**2 of the plastic number g (M. Roberts, 2018)."""
 
 
+def checked(faces: NDArray[np.integer], vertices: int) -> NDArray[np.integer]:
+    """Faces (F, 3) as the loops want them. Raises ValueError where one names a vertex that does not exist."""
+    if len(faces) and not (faces.min() >= 0 and faces.max() < vertices):
+        raise ValueError(f"faces name vertices {faces.min()} to {faces.max()}, there are {vertices}")
+    return np.ascontiguousarray(faces)
+
+
 def normalise(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> tuple[Floats, Doubles, float]:
     """(V, 3), (F, 3) or (0, 3) -> vertices (V, 3) float32 of centre 0, radius 1; centre (3,); radius.
 
@@ -31,13 +38,13 @@ def normalise(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> tup
     largest distance from it to a vertex that a face uses, for a cloud to a point. Computed in float64.
     Raises UnreadableShape where there is nothing to scale: no points, not finite, or all at one place.
     """
-    place = np.asarray(vertices, dtype=np.float64).reshape(-1, 3)
-    used = place
-    if len(faces):
-        mask = np.zeros(len(place), dtype=bool)
-        mask[faces] = True
-        if not mask.all():
-            used = place[mask]
+    from crosshape.shapes import raster
+
+    place = np.ascontiguousarray(vertices, dtype=np.float64).reshape(-1, 3)
+    faces = checked(faces, len(place))
+    mask = np.full(len(place), len(faces) == 0)
+    raster.mark_used(faces, mask)
+    used = place if mask.all() else place[mask]
     if len(used) == 0:
         raise UnreadableShape("it has no points")
     low, high = used.min(axis=0), used.max(axis=0)
@@ -49,16 +56,8 @@ def normalise(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> tup
         raise UnreadableShape("all its points lie at one place")
     with np.errstate(over="ignore", invalid="ignore"):  # vertices that no face uses may lie anywhere
         unit = (place - middle) / extent  # about 1 across, so that no square below runs over
-    offset = np.zeros(3)
-    if len(faces):
-        corners = unit[faces]
-        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-        if area.sum() > 0:
-            offset = (area[:, None] * corners.mean(axis=1)).sum(axis=0) / area.sum()
-        reach = unit[mask] - offset
-    else:
-        offset = unit.mean(axis=0)
-        reach = unit - offset
+    offset = raster.area_centroid(unit, faces) if len(faces) else unit.mean(axis=0)
+    reach = (unit if used is place else unit[mask]) - offset
     radius = float(np.sqrt((reach * reach).sum(axis=1).max()))
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = ((unit - offset) / radius).astype(np.float32)
@@ -70,7 +69,7 @@ def face_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> 
     from crosshape.shapes import raster
 
     normals, area = np.empty((len(faces), 3), np.float32), np.empty(len(faces))
-    raster.face_normals(np.ascontiguousarray(vertices), np.ascontiguousarray(faces), normals, area)
+    raster.face_normals(np.ascontiguousarray(vertices), checked(faces, len(vertices)), normals, area)
     return normals, area
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crosshape.shapes.surface import PLANE, face_normals
+from crosshape.shapes.surface import PLANE, checked, face_normals
 
 DISTANCE = 3.0
 """From a camera to the centre of the shape, in radii of the unit sphere."""
@@ -142,9 +142,7 @@ def _inside(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Vertices and faces as the z-buffer wants them. Raises ValueError for what it could not draw."""
     place = np.ascontiguousarray(vertices, dtype=np.float32).reshape(-1, 3)
-    if len(faces) and not (faces.min() >= 0 and faces.max() < len(place)):
-        raise ValueError(f"faces name vertices {faces.min()} to {faces.max()}, there are {len(place)}")
-    corners = np.ascontiguousarray(faces, dtype=np.int32).reshape(-1, 3)
+    corners = np.ascontiguousarray(checked(faces, len(place)), dtype=np.int32).reshape(-1, 3)
     reach = np.einsum("ij,ij->i", place, place)
     if corners.size and not reach.max(initial=0.0) <= 1.01:
         used, numbers = np.unique(corners, return_inverse=True)
