@@ -168,6 +168,17 @@ def test_features_of_a_shape_do_not_depend_on_its_batch(model, data):
     assert local.shape == (3, 256, 32) and whole.shape == (3, 64)
 
 
+def test_more_points_than_the_network_learned_on_are_dealt_out_to_clouds_of_that_size(model, data):
+    twice = np.concatenate([data.points[:2], data.points[2:4]], axis=1)
+    local, whole = room.encode_block(model, twice)
+    for deal in range(2):
+        alone, pooled = room.encode_block(model, twice[:, deal::2])
+        torch.testing.assert_close(local[:, deal::2], alone, atol=1e-5, rtol=1e-5)
+        whole = whole - pooled / 2
+    torch.testing.assert_close(whole, torch.zeros_like(whole), atol=1e-5, rtol=0)
+    assert room.encode_block(model, twice[:, :509])[0].shape == (2, 509, 32)
+
+
 def test_few_labelled_shapes_give_parts_on_others_better_than_the_largest_part(model, data):
     rows = room.evaluate_segmentation(
         model,

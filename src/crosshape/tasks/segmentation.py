@@ -255,17 +255,25 @@ def encode_features(
 def encode_block(
     model: Model, points: np.ndarray, network: PointNetwork | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Clouds (B, P, 3) -> local (B, P, L) and whole (B, G), BatchNorm in evaluation mode."""
+    """Clouds (B, P, 3) -> local (B, P, L) and whole (B, G), BatchNorm in evaluation mode.
+
+    The network sees clouds of about the size it learned on (`point_count`): more points are dealt out to
+    several such clouds, every point is answered for once, and the wholes are averaged.
+    """
     from crosshape.networks.model import autocast
 
     network = network or model.points
+    batch, count, _ = points.shape
+    deals = max(n for n in range(1, max(1, count // model.point_count) + 1) if count % n == 0)
     was_training = network.training
     network.eval()
     try:
         with torch.inference_mode(), autocast(model.device):
             clouds = torch.from_numpy(np.ascontiguousarray(points, np.float32)).to(model.device)
-            local, whole = split_features(network, clouds)
-            return local.float(), whole.float()
+            dealt = clouds.view(batch, count // deals, deals, 3).transpose(1, 2).flatten(0, 1)
+            local, whole = split_features(network, dealt)
+            local = local.float().view(batch, deals, count // deals, -1).transpose(1, 2)
+            return local.reshape(batch, count, -1), whole.float().view(batch, deals, -1).mean(1)
     finally:
         network.train(was_training)
 
@@ -276,7 +284,7 @@ def train_head(
     """A head learned from frozen features; the same for the same features and seed (CPU)."""
     with _seeded(seed, device):
         head = Head(features.local.shape[2], features.whole.shape[1], part_counts, settings)
-        head.standardise(features.local.flatten(0, 1), features.whole)
+        head.standardise(features.local[:, ::8].flatten(0, 1), features.whole)
         head = head.to(device).train()
         generator = torch.Generator().manual_seed(seed)
         optimiser, schedule = _optimiser([(head, settings.learning_rate)], settings, settings.steps)
@@ -329,7 +337,7 @@ def train_together(
         ]
         local, whole = torch.cat([a for a, _ in some]), torch.cat([b for _, b in some])
         head = Head(local.shape[2], whole.shape[1], counts, settings)
-        head.standardise(local.flatten(0, 1).cpu(), whole.cpu())
+        head.standardise(local[:, ::8].flatten(0, 1).cpu(), whole.cpu())
         head = head.to(device).train()
         network.train().requires_grad_(True)
         rate = settings.scratch_learning_rate if scratch else settings.tune_learning_rate
