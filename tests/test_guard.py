@@ -88,7 +88,7 @@ def guard() -> Iterator[Guard]:
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
-        ("memory", "needs more than 0.25 GB of memory"),
+        ("memory", "needs more than 0.25 GiB of memory"),
         ("crash", "the reader crashed (SIGSEGV)"),
         ("abort", "the reader crashed (SIGABRT)"),
         ("killed", "the reader was killed, most likely because the machine ran out of memory"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crosshape import cli
 from crosshape.errors import UnreadableShape
 from crosshape.settings import Limits
 from crosshape.shapes.files import FORMATS, Shape, find_shapes, load_shape
@@ -130,6 +132,20 @@ def test_links_out_of_the_folder_are_not_found(corpus: list[hostile.Case]) -> No
     names = {found.name for found in find_shapes(folder)}
     assert "stolen.off" not in names and not any(name.startswith("up/") for name in names)
     assert {"again.off", "fifo.obj", "loop.off", "not_utf8_\\xff.off", "new\nline.off"} <= names
+
+
+def test_check_lives_through_all_of_it(
+    corpus: list[hostile.Case], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = corpus[0].path.parent
+    assert cli.main(["check", str(folder), "--json", "--workers", "2"]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == len(find_shapes(folder)) > 450
+    assert all(line["ok"] == (line["reason"] is None) for line in lines)
+    assert cli.main(["check", str(folder), "--workers", "2"]) == 1
+    shown = capsys.readouterr().out
+    assert "esc\\x1b[31m.off" not in shown and "\x1b" not in shown and "control.obj" not in shown
+    assert "empty.obj: empty file (0 bytes)\n" in shown
 
 
 EXAMPLES = int(os.environ.get("CROSSHAPE_FUZZ_EXAMPLES", "60"))

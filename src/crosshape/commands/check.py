@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,7 @@ def _line(item: Found, result: tuple[int, int, int, tuple[str, ...]] | Unreadabl
         with contextlib.suppress(OSError):
             size = item.path.stat().st_size
     return {
-        "path": str(item.path),
+        "path": os.fsencode(item.path).decode("utf-8", "backslashreplace"),
         "ok": ok,
         "reason": None if isinstance(result, tuple) else result.reason,
         "format": item.path.suffix[1:].lower(),

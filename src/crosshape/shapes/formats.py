@@ -549,12 +549,14 @@ def _npy_array(data: bytes) -> NDArray[Any]:
     except ValueError:
         raise UnreadableShape("does not begin as an NPY file") from None
     try:
-        if version == (1, 0):
-            shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, fortran, kind = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise UnreadableShape(f"NPY version {version[0]}.{version[1]} is not read")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # headers that Python 2 wrote
+            if version == (1, 0):
+                shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
+            elif version == (2, 0):
+                shape, fortran, kind = np.lib.format.read_array_header_2_0(stream)
+            else:
+                raise UnreadableShape(f"NPY version {version[0]}.{version[1]} is not read")
     except UnreadableShape:
         raise
     except Exception:  # the header is Python source for numpy, which can be wrong in many ways

@@ -348,7 +348,7 @@ def serve() -> None:
         except CrosshapeError as error:
             answer = error.with_traceback(None)
         except MemoryError:
-            answer = UnreadableShape(f"needs more than {memory / 2**30:.3g} GB of memory")
+            answer = UnreadableShape(f"needs more than {memory / 2**30:.3g} GiB of memory")
         except RecursionError:
             answer = UnreadableShape("nested too deeply")
         except Exception as error:
