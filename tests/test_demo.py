@@ -24,6 +24,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(demo, "PREPARE", replace(demo.PREPARE, points=128, views=4, image_size=32))
 
 
+@pytest.mark.slow
 def test_whole_path_and_going_on(tiny, tmp_path, capsys):
     folder = tmp_path / "demo"
     report = demo.run_demo(folder, SMALL, training=SHORT, device="cpu")
