@@ -92,30 +92,42 @@ def test_not_finite_is_refused():
 
 def test_across_modalities_ranks_the_own_shape_but_does_not_count_it():
     x, labels = vectors()
-    same = retrieve_across(x, x, labels)
+    same = retrieve_across(x[:, None], x, labels)
     assert (same.own_rank == 1).all()
     inside = retrieve(x, labels)
     assert np.array_equal(same.average_precision, inside.average_precision)
     y = x + 0.5 * np.random.default_rng(3).normal(size=x.shape)
-    result = retrieve_across(x, y, labels)
-    unit = [a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y)]
-    cosines = unit[0] @ unit[1].T
-    expected = (cosines > np.diag(cosines)[:, None]).sum(axis=1) + 1
-    assert np.array_equal(result.own_rank, expected)
-    assert (result.own_rank > 1).any()
+    cosines = retrieval.cosine(x, y)
+    for ask, scores in (("picture", cosines), ("shape", cosines.T)):
+        result = retrieve_across(x[:, None], y, labels, ask=ask)
+        expected = (scores > np.diag(scores)[:, None]).sum(axis=1) + 1
+        assert np.array_equal(result.own_rank, expected)
+        assert (result.own_rank > 1).any()
+
+
+def test_several_pictures_are_asked_by_their_mean_score():
+    x, labels = vectors()
+    y = np.random.default_rng(4).normal(size=x.shape)
+    result = retrieve_across(np.stack([x, y], axis=1), x, labels, ask="shape")
+    scores = ((retrieval.cosine(x, x) + retrieval.cosine(y, x)) / 2).T
+    np.fill_diagonal(scores, -9)
+    assert np.array_equal(result.ranking[:, 0], scores.argmax(axis=1))
 
 
 def test_the_judge_of_pairs_may_rank_instead():
     x, labels = vectors()
-    y = np.random.default_rng(4).permutation(x.shape[1])
-    result = retrieve_across(
-        x, x[:, y], labels, score=lambda a, b: -np.abs(a[:, None] - b[:, y.argsort()]).sum(2)
-    )
-    assert (result.own_rank == 1).all()
+    turned = np.random.default_rng(4).permutation(x.shape[1])
+
+    def judge(pictures, clouds):
+        return -np.abs(pictures[:, None] - clouds[:, turned.argsort()]).sum(axis=2)
+
+    for ask in ("picture", "shape"):
+        result = retrieve_across(x[:, None], x[:, turned], labels, ask=ask, judge=judge)
+        assert (result.own_rank == 1).all()
     with pytest.raises(ValueError, match="shape"):
-        retrieve_across(x, x, labels, score=lambda a, b: np.zeros((len(a), 3)))
+        retrieve_across(x[:, None], x, labels, judge=lambda a, b: np.zeros((len(a), 3)))
 
 
 def test_own_rank_of_equal_scores_follows_names():
-    flat = retrieve_across(np.ones((4, 2)), np.ones((4, 2)), [0, 0, 1, 1], ["d", "c", "b", "a"])
+    flat = retrieve_across(np.ones((4, 1, 2)), np.ones((4, 2)), [0, 0, 1, 1], ["d", "c", "b", "a"])
     assert list(flat.own_rank) == [4, 3, 2, 1]

@@ -18,6 +18,8 @@ from crosshape.tasks import metrics
 
 Floats = NDArray[np.float64]
 Scorer = Callable[[slice], NDArray[np.floating]]
+Judge = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Names = Sequence[str] | NDArray[np.str_] | None
 
 BLOCK = 256
 """Queries that are ranked at a time; bounds the memory, never changes a result."""
@@ -74,9 +76,7 @@ class Retrieval:
         return int(np.isnan(self.average_precision).sum())
 
 
-def retrieve(
-    features: ArrayLike, labels: ArrayLike, names: Sequence[str] | None = None, *, top: int = 10
-) -> Retrieval:
+def retrieve(features: ArrayLike, labels: ArrayLike, names: Names = None, *, top: int = 10) -> Retrieval:
     """(N, D), (N,) -> every row asks all other rows; relevant is what has its label. names: (N,) for ties,
     else row order.
 
@@ -87,28 +87,35 @@ def retrieve(
 
 
 def retrieve_across(
-    queries: ArrayLike,
-    gallery: ArrayLike,
+    pictures: np.ndarray,
+    clouds: np.ndarray,
     labels: ArrayLike,
-    names: Sequence[str] | None = None,
+    names: Names = None,
     *,
-    score: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.floating]] | None = None,
+    ask: str = "picture",
+    judge: Judge | None = None,
     top: int = 10,
 ) -> Retrieval:
-    """(N, D), (N, D') two modalities of the same N shapes -> each query asks all other shapes' vectors, and
-    where its own is.
+    """pictures (N, V, D), clouds (N, D') features of N shapes -> across modalities; the score of two shapes
+    is the mean over V pictures.
 
-    score: (q, D), (N, D') -> (q, N), higher is more alike (the correspondence network); None is the cosine.
+    ask "picture": a shape's pictures are the query and clouds the gallery; "shape": the other way about.
+    judge: (A, D), (B, D') -> (A, B), higher is more alike; None is the cosine. Where a query's own shape
+    would be ranked is measured as well.
     """
-    if score is None:
-        one, other = unit_length(queries), unit_length(gallery)
-        return rank(lambda rows: one[rows] @ other.T, labels, names, top=top, own=True)
-    ask, answer = np.asarray(queries, np.float32), np.asarray(gallery, np.float32)
-    return rank(lambda rows: score(ask[rows], answer), labels, names, top=top, own=True)
+    judge = judge or cosine
+    views = range(pictures.shape[1])
+
+    def scores(rows: slice) -> NDArray[np.floating]:
+        if ask == "picture":
+            return np.mean([judge(pictures[rows, v], clouds) for v in views], axis=0)
+        return np.mean([judge(pictures[:, v], clouds[rows]) for v in views], axis=0).T
+
+    return rank(scores, labels, names, top=top, own=True)
 
 
 def rank(
-    scores: Scorer, labels: ArrayLike, names: Sequence[str] | None = None, *, top: int = 10, own: bool = False
+    scores: Scorer, labels: ArrayLike, names: Names = None, *, top: int = 10, own: bool = False
 ) -> Retrieval:
     """scores(slice of queries) -> (q, N); query i is shape i of the gallery and left out of it. own: measure
     its rank too.
@@ -160,6 +167,11 @@ def rank(
         ranking,
         whole["own"].astype(np.int64) if own else None,
     )
+
+
+def cosine(one: ArrayLike, other: ArrayLike) -> Floats:
+    """(A, D), (B, D) -> (A, B) cosines."""
+    return unit_length(one) @ unit_length(other).T
 
 
 def unit_length(features: ArrayLike) -> Floats:

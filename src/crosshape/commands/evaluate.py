@@ -1,0 +1,430 @@
+"""Judge learned features by a task, on data with labels.
+
+    crosshape evaluate runs/parts recognition data/ModelNet40
+    crosshape evaluate runs/parts all data/ModelNet40 --seeds 3 --baselines --out results/parts
+
+TASK: recognition-3d, recognition-2d, recognition, retrieval-3d, retrieval-2d, retrieval, retrieval-cross,
+few-shot, segmentation, or all. DATA: a folder, h5 or CSV file in a layout that is known (crosshape datasets
+--layouts), or a library whose names begin with a class folder. Where DATA has no test split, a fifth of every
+class is held out, drawn by the seed. Everything is chosen on training shapes; docs/tasks.md states the
+protocols.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crosshape.networks.model import Model
+    from crosshape.tasks.evaluation import Row, Source
+    from crosshape.tasks.labelled import FeatureSet, LabelledSet
+
+TASKS = (
+    "recognition-3d",
+    "recognition-2d",
+    "recognition",
+    "retrieval-3d",
+    "retrieval-2d",
+    "retrieval",
+    "retrieval-cross",
+    "few-shot",
+    "segmentation",
+    "all",
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="the run folder of a trained model")
+    parser.add_argument(
+        "task", metavar="TASK", choices=TASKS, help="what to do with the features (see above)"
+    )
+    parser.add_argument(
+        "data", metavar="DATA", help="labelled shapes: a folder, h5 or CSV file, or a library"
+    )
+    parser.add_argument(
+        "--features", metavar="LIST", help="of points,views,both (default: all that the task takes)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="repeat what is random N times (default 1)"
+    )
+    parser.add_argument(
+        "--split",
+        type=int,
+        metavar="K",
+        help="which fifth (1 to 5) is the test split where DATA has none (default 1)",
+    )
+    parser.add_argument("--layout", metavar="L", help="read DATA in this layout instead of recognising it")
+    parser.add_argument(
+        "--gallery",
+        choices=("test", "all"),
+        default="test",
+        help="what retrieval asks: test shapes (default) or all",
+    )
+    parser.add_argument("--baselines", action="store_true", help="rows to compare with: --untrained and --d2")
+    parser.add_argument(
+        "--untrained", action="store_true", help="a row for the same networks with random weights"
+    )
+    parser.add_argument("--d2", action="store_true", help="a row for the shape distribution D2 with heights")
+    parser.add_argument(
+        "--crosspoint", action="store_true", help="recognition also as in CrossPoint (SVC, C = 0.01)"
+    )
+    parser.add_argument(
+        "--optimistic", action="store_true", help="recognition also with the best C on test; flatters"
+    )
+    parser.add_argument(
+        "--layer",
+        choices=("features", "pooled"),
+        default="features",
+        help="of the point network (default features)",
+    )
+    parser.add_argument(
+        "--labels",
+        type=shares,
+        default=[1.0, 0.1, 0.05, 0.01],
+        metavar="LIST",
+        help="segmentation: shares of training shapes with labelled parts (default 1,0.1,0.05,0.01)",
+    )
+    parser.add_argument(
+        "--shapes-per-class",
+        type=counts,
+        default=[],
+        metavar="LIST",
+        help="segmentation: labelled shapes of every class instead",
+    )
+    parser.add_argument(
+        "--fine-tune", action="store_true", help="segmentation: also with the point network learning too"
+    )
+    parser.add_argument(
+        "--scratch", action="store_true", help="segmentation: also the same network from random weights"
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="a new folder for results.json and results.md")
+    parser.add_argument(
+        "--cache", metavar="FOLDER", help="keeps shapes and features (default ~/.cache/crosshape)"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="keep nothing")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that read shapes (default: one a core)"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    parser.add_argument("--json", action="store_true", help="one object a line for every row")
+
+
+def run(options: argparse.Namespace) -> int:
+    import time
+    from functools import partial
+
+    from crosshape.console import Progress, duration, print_json, printable, say
+    from crosshape.errors import CrosshapeError, UsageError
+    from crosshape.networks.model import load_model
+    from crosshape.tasks.evaluation import evaluate, wanted_features, why_not
+    from crosshape.tasks.labelled import default_cache, encode, open_data
+
+    start = time.monotonic()
+    features = options.features.split(",") if options.features else None
+    if options.task not in ("all", "segmentation"):
+        wanted_features(options.task, features)
+    if options.out and Path(options.out).exists():
+        raise UsageError(f"{options.out} is there already; give a folder that is not.")
+    model = load_model(options.run, options.device)
+    cache = None if options.no_cache else Path(options.cache) if options.cache else default_cache()
+    rows: list[Row] = []
+    tasks = chosen(options.task)
+
+    def show(found: Iterable[Row]) -> None:
+        for row in found:
+            rows.append(row)
+            if options.json:
+                print_json(row.json())
+
+    data: LabelledSet | None = None
+    if tasks != ["segmentation"]:
+        data = open_data(
+            options.data,
+            image_size=model.image_size,
+            layout=options.layout,
+            fifth=options.split,
+            cache=cache,
+            workers=options.workers,
+            progress=Progress,
+        )
+        describe(data)
+        encoded = partial(encode, data, what=needed(tasks, features), layer=options.layer, progress=Progress)
+        sources = make_sources(data, model, encoded, options)
+        protocols = ["default"]
+        protocols += ["crosspoint"] if options.crosspoint else []
+        protocols += ["optimistic"] if options.optimistic else []
+        done = []
+        for task in tasks:
+            reason = None if task == "segmentation" else why_not(data, task, options.gallery)
+            if reason and task == options.task:
+                raise CrosshapeError(reason)
+            if reason:
+                say(f"{task} was left out: {reason}")
+            elif task != "segmentation":
+                done.append(task)
+        show(
+            evaluate(
+                data,
+                sources,
+                done,
+                features=features,
+                seeds=options.seeds,
+                protocols=protocols,
+                gallery=options.gallery,
+                device=str(model.device),
+            )
+        )
+    if "segmentation" in tasks:
+        show(segmentation(model, data, options, Progress))
+    if not rows:
+        raise CrosshapeError(f"{printable(options.data)} has nothing that {options.task} can be measured on.")
+    if not options.json:
+        print_tables(rows)
+    if options.out:
+        write(Path(options.out), rows, data, model, options, time.monotonic() - start)
+        say(f"{options.out}: results.json and results.md")
+    say(f"Done in {duration(time.monotonic() - start)}.")
+    return 1 if data is not None and data.skipped else 0
+
+
+def chosen(task: str) -> list[str]:
+    """The tasks that a word stands for."""
+    if task == "all":
+        return ["recognition", "retrieval", "retrieval-cross", "few-shot", "segmentation"]
+    return [task]
+
+
+def needed(tasks: list[str], features: list[str] | None) -> tuple[str, ...]:
+    """Which of points and views have to be encoded."""
+    from crosshape.tasks.evaluation import wanted_features
+
+    if "retrieval-cross" in tasks:
+        return ("points", "views")
+    wanted = {name for task in tasks if task != "segmentation" for name in wanted_features(task, features)}
+    return ("points", "views") if "both" in wanted else tuple(sorted(wanted))
+
+
+def describe(data: LabelledSet) -> None:
+    """Say on standard error what is measured on: counts, warnings, what was skipped."""
+    from crosshape.console import printable, say
+
+    test = int(data.test(0).sum())
+    say(
+        f"{printable(data.split(0).note)}. {len(data) - test:,} to learn the classes from, {test:,} to test on."
+    )
+    for warning in data.layout.warnings:
+        say(f"Note: {printable(warning)}.")
+    for name, reason in data.skipped[:10]:
+        say(f"{printable(name)} was skipped: {printable(reason)}")
+    if len(data.skipped) > 10:
+        say(f"... and {len(data.skipped) - 10:,} more.")
+    if data.splatted:
+        say(f"The views of {data.splatted:,} shapes are splats of their points: they have no surface.")
+
+
+def make_sources(
+    data: LabelledSet, model: Model, encoded: Callable[[Model], FeatureSet], options: argparse.Namespace
+) -> list[Source]:
+    """The model, and what it is compared with."""
+    from functools import cache
+
+    from crosshape.networks.model import untrained_model
+    from crosshape.tasks.descriptors import shape_distribution
+    from crosshape.tasks.evaluation import Source
+    from crosshape.tasks.labelled import FeatureSet
+
+    @cache
+    def own(seed: int) -> FeatureSet:
+        return encoded(model)
+
+    pairs = options.layer == "features"
+    sources = [
+        Source("run", own, (lambda _: model.correspond) if pairs else None, model.comparable and pairs)
+    ]
+
+    @cache
+    def random(seed: int) -> Model:
+        import numpy as np
+
+        points, views = data.arrays
+        learned = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(~data.test(seed)))[:256])
+        other = untrained_model(
+            model.settings,
+            points=model.point_count,
+            image_size=model.image_size,
+            seed=seed,
+            clouds=None if points is None else np.asarray(points[learned]),
+            views=np.asarray(views[learned]),
+        )
+        return other.to(model.device)
+
+    @cache
+    def floor(seed: int) -> FeatureSet:
+        return encoded(random(seed))
+
+    if options.untrained or options.baselines:
+        judge = (lambda seed: random(seed).correspond) if pairs else None
+        sources.append(Source("untrained", floor, judge, seeded=True))
+
+    @cache
+    def d2(seed: int) -> FeatureSet:
+        points = data.arrays[0]
+        return FeatureSet(None if points is None else shape_distribution(points), None)
+
+    if options.d2 or options.baselines:
+        sources.append(Source("D2", d2))
+    return sources
+
+
+def segmentation(
+    model: Model, data: LabelledSet | None, options: argparse.Namespace, progress: Callable[[str, int], Any]
+) -> list[Row]:
+    """The rows of part segmentation; none where the data has no part labels and everything was asked for."""
+    from crosshape.console import say
+    from crosshape.errors import CrosshapeError, UsageError
+    from crosshape.shapes.layouts import open_layout
+    from crosshape.tasks.segmentation import evaluate_segmentation
+
+    layout = open_layout(Path(options.data), options.layout) if data is None else data.layout
+    if not layout.has_parts:
+        reason = f"{options.data} has no labels of parts."
+        if options.task == "segmentation":
+            raise CrosshapeError(f"{reason} crosshape datasets --layouts lists the layouts that have.")
+        say(f"segmentation was left out: {reason}")
+        return []
+    if options.split is not None and layout.has_test:
+        raise UsageError(f"{options.data} has a test split of its own; leave --split out")
+    return evaluate_segmentation(
+        model,
+        layout,
+        fractions=options.labels,
+        shapes_per_class=options.shapes_per_class,
+        seeds=options.seeds,
+        fifth=options.split or 1,
+        fine_tune=options.fine_tune,
+        scratch=options.scratch,
+        untrained=options.untrained or options.baselines,
+        workers=options.workers,
+        progress=progress,
+    )
+
+
+def shares(text: str) -> list[float]:
+    """ "1,0.1" -> [1.0, 0.1]; each above 0, at most 1."""
+    values = [float(word) for word in text.split(",")]
+    if not all(0 < value <= 1 for value in values):
+        raise ValueError
+    return values
+
+
+def counts(text: str) -> list[int]:
+    """ "1,5" -> [1, 5]; each at least 1."""
+    values = [int(word) for word in text.split(",")]
+    if not all(value >= 1 for value in values):
+        raise ValueError
+    return values
+
+
+def print_tables(rows: list[Row]) -> None:
+    """The tables on standard output, the protocol of each below it."""
+    from crosshape.console import print_table
+    from crosshape.tasks.tables import note, tables
+
+    for number, (kind, head, cells) in enumerate(tables(rows)):
+        print(("\n" if number else "") + kind)
+        print_table(head, cells)
+        if note(kind):
+            print(note(kind))
+
+
+def write(
+    folder: Path,
+    rows: list[Row],
+    data: LabelledSet | None,
+    model: Model,
+    options: argparse.Namespace,
+    seconds: float,
+) -> None:
+    """results.json (everything needed to repeat it) and results.md in a new folder, which appears whole."""
+    import json
+    import os
+    import platform
+    import shlex
+    import sys
+    import tempfile
+    import time
+
+    import torch
+
+    from crosshape import __version__
+    from crosshape.tasks.tables import markdown
+
+    about: dict[str, Any] = {
+        "command": shlex.join(["crosshape", "evaluate", *vars_of(options)]),
+        "version": __version__,
+        "model": {"fingerprint": model.fingerprint, "card": model.card},
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "seconds": round(seconds, 1),
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "device": str(model.device),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+    }
+    if data is not None:
+        about["data"] = {
+            "note": data.split(0).note,
+            "layout": data.layout.name,
+            "variant": data.layout.variant,
+            "fingerprint": data.layout.fingerprint,
+            "classes": data.layout.classes,
+            "fifth": data.fifth,
+            "splatted": data.splatted,
+            "names": data.names,
+            "labels": data.labels,
+            "skipped": data.skipped,
+            "warnings": data.layout.warnings,
+        }
+    about["rows"] = [{**row.json(), "detail": row.detail} for row in rows]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    os.chmod(made, 0o755)
+    (made / "results.json").write_text(json.dumps(plain(about), indent=1) + "\n", encoding="utf-8")
+    text = f"`{about['command']}`\n\n"
+    if data is not None:
+        text += f"{about['data']['note']}. "
+        text += f"The views of {data.splatted:,} shapes are splats of their points. " if data.splatted else ""
+    text += f"Model {model.fingerprint}, {about['date']}, {about['machine']['device']}, {sys.platform}.\n\n"
+    (made / "results.md").write_text(text + markdown(rows), encoding="utf-8")
+    made.rename(folder)
+
+
+def vars_of(options: argparse.Namespace) -> list[str]:
+    """The words that would give these options, those at their default left out."""
+    parser = argparse.ArgumentParser()
+    arguments(parser)
+    words = [options.run, options.task, options.data]
+    for action in parser._actions:
+        value = getattr(options, action.dest, None)
+        if action.option_strings and value not in (None, False, action.default):
+            words += [action.option_strings[0]] + ([] if value is True else [str(value)])
+    return words
+
+
+def plain(value: Any) -> Any:
+    """Arrays as lists, NaN as null, keys as text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)

@@ -1,0 +1,100 @@
+"""Rows into what is read: tables on the terminal, Markdown, and the record of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from crosshape.tasks.evaluation import Row
+
+HEADS = {
+    "accuracy": "accuracy",
+    "mean_class_accuracy": "class mean",
+    "mean_average_precision": "mAP",
+    "nearest_neighbour": "NN",
+    "first_tier": "tier 1",
+    "second_tier": "tier 2",
+    "ndcg": "NDCG",
+    "own_first": "own 1st",
+    "own_in_ten": "own in 10",
+    "instance_miou": "instance mIoU",
+    "class_miou": "class mIoU",
+}
+
+NOTES = {
+    "recognition": "Linear SVM (squared hinge, one against the rest), features standardised by the training shapes;\n"
+    "C from {grid} by accuracy on a stratified fifth\n"
+    "of the training shapes; views max-pooled; 95 %: bootstrap over test shapes.",
+    "retrieval": "Every test shape (gallery all: every shape) asks all others by cosine, ties by name; views\n"
+    "max-pooled; mAP over the full list; tiers are recalls; 95 %: bootstrap over the shapes that ask.",
+    "retrieval-cross": "The pictures of a test shape ask the clouds of all others, or the other way about; right is\n"
+    "the same class; own 1st, own in 10: where its own other half comes if that is left in.",
+    "few-shot": "10 episodes a seed, up to 20 queries a class from the test shapes; linear SVM, C = 0.01,\n"
+    "features standardised by all training shapes; std over episodes.",
+    "segmentation": "Per-point features and a small head; instance and class mean IoU as on ShapeNet-Part;\n"
+    "labels: how many training shapes had their parts labelled; 95 %: bootstrap over test shapes.",
+}
+"""The protocol, printed under each table."""
+
+
+def tables(rows: Iterable[Row]) -> list[tuple[str, list[str], list[list[Any]]]]:
+    """Rows -> (title, head, cells) a task, in the order they came; columns that say nothing are left out."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_kind(row.task), []).append(row)
+    return [(kind, *_table(group)) for kind, group in groups.items()]
+
+
+def _kind(task: str) -> str:
+    return task.removesuffix("-2d").removesuffix("-3d")
+
+
+def _table(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
+    measures = [key for key in HEADS if any(key in row.measures for row in rows)]
+    more = [
+        key
+        for key in ("ways", "shots", "ask", "by", "gallery", "labels", "head")
+        if any(key in r.more for r in rows)
+    ]
+    columns: list[tuple[str, list[Any]]] = [
+        ("features", [row.features for row in rows]),
+        ("views", [row.views for row in rows]),
+        *((key, [row.more.get(key) for row in rows]) for key in more),
+        ("model", [row.model for row in rows]),
+        ("protocol", [row.protocol for row in rows]),
+    ]
+    columns += [(HEADS[key], [row.measures.get(key) for row in rows]) for key in measures]
+    headline = HEADS[next(iter(rows[0].measures))] if rows[0].measures else "value"
+    columns += [
+        ("95 %", [f"{r.interval[0]:.3f} to {r.interval[1]:.3f}" if r.interval else None for r in rows]),
+        (f"std {headline}", [next(iter(row.stds.values()), None) for row in rows]),
+        ("seeds", [row.seeds for row in rows]),
+    ]
+    columns = [c for c in columns if any(value is not None for value in c[1])]
+    plain = {"protocol": {"default"}, "gallery": {"test"}}
+    columns = [c for c in columns if set(c[1]) != plain.get(c[0], set())]
+    heads = [head for head, _ in columns]
+    return heads, [[values[i] for _, values in columns] for i in range(len(rows))]
+
+
+def note(kind: str) -> str:
+    """The protocol of a table; "" for one that says it itself."""
+    from crosshape.tasks.recognition import GRID
+
+    return NOTES.get(kind, "").replace("{grid}", " ".join(f"{C:g}" for C in GRID))
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """The tables with their protocols as Markdown."""
+    parts = []
+    for kind, head, cells in tables(rows):
+        lines = [f"### {kind}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+        lines += ["| " + " | ".join(_word(cell) for cell in row) + " |" for row in cells]
+        parts.append("\n".join([*lines, "", note(kind)]).rstrip())
+    return "\n\n".join(parts) + "\n"
+
+
+def _word(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell).replace("|", "\\|")

@@ -1,0 +1,288 @@
+"""The tasks on labelled data: sources, seeds, rows, the cache, the command and its texts."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+from crosshape.cli import main
+from crosshape.errors import CrosshapeError, UsageError
+from crosshape.networks.model import untrained_model
+from crosshape.shapes.layouts import Item, Layout
+from crosshape.tasks.evaluation import Source, evaluate, pooled, vectors, wanted_features, why_not
+from crosshape.tasks.labelled import FeatureSet, LabelledSet, encode, open_data
+from crosshape.tasks.tables import markdown, tables
+
+
+@pytest.fixture(scope="module")
+def clouds(tmp_path_factory):
+    """Four classes of 14 clouds, .npy, without a test split: boxes of different proportions."""
+    folder = tmp_path_factory.mktemp("clouds")
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(("bar", "block", "plate", "tower")):
+        (folder / name).mkdir()
+        sides = np.array([(4, 1, 1), (2, 2, 2), (3, 3, 0.5), (1, 1, 5)][number])
+        for shape in range(14):
+            box = generator.uniform(-1, 1, (300, 3)) * sides * generator.uniform(0.8, 1.2, 3)
+            np.save(folder / name / f"{shape:02d}.npy", box.astype(np.float32))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder: a tiny model that was never trained."""
+    folder = tmp_path_factory.mktemp("run") / "tiny"
+    generator = np.random.default_rng(1)
+    model = untrained_model(
+        TINY,
+        points=64,
+        image_size=16,
+        clouds=generator.uniform(-0.5, 0.5, (8, 64, 3)).astype(np.float32),
+        views=generator.integers(0, 255, (8, 2, 16, 16), np.uint8),
+    )
+    model.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def labelled(test=True, pictures=False, each=6):
+    """A set of three classes in memory, every second shape a test one, or none; and features that tell them apart."""
+    items = []
+    for label in range(3):
+        for number in range(each):
+            split = "test" if test and number % 2 else "train"
+            items.append(Item(f"c{label}/{number}", label, split, None, views=("a.png",) if pictures else ()))
+    layout = Layout("folders", "", "data", ("c0", "c1", "c2"), tuple(items), "made", ())
+    data = LabelledSet(layout, None if test else 1, (), "key", None, 0, lambda: (None, None))
+    generator = np.random.default_rng(0)
+    points = np.eye(3)[data.labels] + 0.1 * generator.normal(size=(len(data), 3))
+    views = np.eye(3)[data.labels][:, None] + 0.1 * generator.normal(size=(len(data), 12, 3))
+    return data, FeatureSet(points.astype(np.float32), views.astype(np.float32))
+
+
+def test_rows_of_all_tasks_have_stable_keys():
+    data, features = labelled()
+    source = Source("run", lambda seed: features, lambda seed: lambda a, b: a @ b.T, comparable=True)
+    rows = list(evaluate(data, [source], ["recognition", "retrieval", "retrieval-cross"]))
+    assert [(r.task, r.features, r.views) for r in rows[:14]] == [
+        ("recognition-3d", "points", None),
+        *(("recognition-2d", "views", n) for n in (1, 2, 4, 6, 12)),
+        ("recognition", "both", 12),
+        ("retrieval-3d", "points", None),
+        *(("retrieval-2d", "views", n) for n in (1, 2, 4, 6, 12)),
+        ("retrieval", "both", 12),
+    ]
+    across = [(r.more["by"], r.views, r.more["ask"]) for r in rows[14:]]
+    assert across == [
+        (by, n, ask) for by in ("correspondence", "cosine") for n in (1, 12) for ask in ("picture", "shape")
+    ]
+    for row in rows:
+        value = row.json()
+        assert list(value)[:5] == ["task", "model", "features", "views", "protocol"]
+        assert list(value)[-4:] == ["seeds", "std", "stds", "interval"]
+        assert value["std"] is None
+        assert next(iter(row.measures.values())) > 0.9
+        assert {"accuracy", "mean_average_precision"} & value.keys()
+
+
+def test_seeds_repeat_what_is_random_and_nothing_else():
+    data, features = labelled(test=False, each=10)
+    source = Source("run", lambda seed: features)
+    (row,) = evaluate(data, [source], ["recognition-3d"], seeds=3)
+    assert row.seeds == 3
+    assert len(row.detail["seeds"]) == 3
+    held = [tuple(d["rows"]) for d in row.detail["seeds"]]
+    assert len(set(held)) == 3
+    assert row.measures["accuracy"] == pytest.approx(
+        np.mean([np.mean(data.labels[d["rows"]] == d["predictions"]) for d in row.detail["seeds"]])
+    )
+    assert set(row.stds) == {"accuracy", "mean_class_accuracy"}
+    own_split, features = labelled()
+    (fixed,) = evaluate(own_split, [Source("run", lambda seed: features)], ["retrieval-3d"], seeds=3)
+    assert fixed.seeds == 1
+    asked = []
+    (drawn,) = evaluate(
+        own_split,
+        [Source("u", lambda seed: asked.append(seed) or features, seeded=True)],
+        ["retrieval-3d"],
+        seeds=3,
+    )
+    assert drawn.seeds == 3
+    assert set(asked) == {0, 1, 2}
+
+
+def test_the_gallery_may_be_all_shapes():
+    data, features = labelled()
+    source = Source("run", lambda seed: features)
+    (test,) = evaluate(data, [source], ["retrieval-3d"])
+    (everything,) = evaluate(data, [source], ["retrieval-3d"], gallery="all")
+    assert len(test.detail["seeds"][0]["rows"]) == 9
+    assert len(everything.detail["seeds"][0]["rows"]) == 18
+    assert data.test(0)[test.detail["seeds"][0]["ranking"]].all()
+
+
+def test_views_are_pooled_evenly_around_the_ring():
+    each = np.arange(12.0)[None, :, None] * np.array([1, -1])
+    assert pooled(each, 1).tolist() == [[0, 0]]
+    assert pooled(each, 4).tolist() == [[9, 0]]
+    assert pooled(each, 12).tolist() == [[11, 0]]
+    both = vectors(FeatureSet(np.array([[3.0, 4.0]]), each), "both", 12)
+    assert np.allclose(both, [[0.6, 0.8, 1, 0]])
+
+
+def test_features_that_a_task_cannot_take():
+    assert wanted_features("recognition-3d", None) == ("points",)
+    assert wanted_features("retrieval", ["both", "points"]) == ("points", "both")
+    with pytest.raises(UsageError, match="recognition-3d takes points as features, not views"):
+        wanted_features("recognition-3d", ["views"])
+    with pytest.raises(UsageError, match="there are no features 'wiews'; known are points, views, both"):
+        wanted_features("recognition", ["wiews"])
+
+
+def test_why_a_task_is_left_out():
+    data, _ = labelled(each=3)
+    assert why_not(data, "recognition") is None
+    assert "no class has two test shapes" in why_not(data, "retrieval")
+    assert why_not(data, "retrieval", "all") is None
+    assert why_not(data, "few-shot") == (
+        "few-shot needs 5 classes with 10 training shapes and a test shape each; there are 0."
+    )
+    pictures, _ = labelled(pictures=True)
+    assert why_not(pictures, "recognition-3d") == "data holds pictures only, no shapes."
+
+
+def test_a_folder_is_prepared_once_and_encoded_once(clouds, cache, run):
+    from crosshape.networks.model import load_model
+
+    model = load_model(run, "cpu")
+    first = open_data(clouds, image_size=16, cache=cache, workers=1)
+    again = open_data(
+        clouds, image_size=16, cache=cache, workers=1, progress=lambda *_: pytest.fail("read again")
+    )
+    assert len(first) == first.splatted == again.splatted == 56
+    assert np.array_equal(first.arrays[0], again.arrays[0])
+    assert first.arrays[1].shape == (56, 12, 16, 16)
+    assert first.layout.classes == ("bar", "block", "plate", "tower")
+    one = encode(first, model)
+    two = encode(again, model, progress=lambda *_: pytest.fail("encoded again"))
+    assert np.array_equal(one.points, two.points)
+    assert np.array_equal(one.each_view, two.each_view)
+    assert encode(again, model, layer="pooled").points.shape == (56, 2 * TINY.point_width)
+    assert not [p for p in cache.iterdir() if p.name.startswith(".")]
+
+
+def test_a_library_gives_what_its_folder_gives(made_folder, made_library, cache):
+    model = untrained_model(TINY, points=64, image_size=16)
+    data = open_data(made_library.path, image_size=16)
+    assert data.layout.classes == ("bolt", "chair", "mug", "table")
+    assert data.names.tolist() == made_library.names
+    assert data.splatted == 0
+    assert encode(data, model).points.shape == (12, 512)
+    folder = open_data(made_folder, image_size=16, cache=cache, workers=1)
+    assert folder.names.tolist() == data.names.tolist()
+    assert np.array_equal(folder.labels, data.labels)
+    with pytest.raises(UsageError, match="is a library; leave --layout out"):
+        open_data(made_library.path, image_size=16, layout="folders")
+
+
+def test_an_unreadable_shape_is_skipped_and_no_label_shifts(clouds, cache, tmp_path):
+    import shutil
+
+    shutil.copytree(clouds, tmp_path / "data")
+    (tmp_path / "data" / "bar" / "05.npy").write_bytes(b"\x93NUMPY no")
+    data = open_data(tmp_path / "data", image_size=16, workers=1)
+    assert [name for name, _ in data.skipped] == ["bar/05.npy"]
+    assert len(data) == 55 == len(data.arrays[0]) == len(data.labels)
+    whole = open_data(clouds, image_size=16, cache=cache, workers=1)
+    keep = whole.names != "bar/05.npy"
+    assert np.array_equal(whole.arrays[0][keep], data.arrays[0])
+    assert np.array_equal(whole.labels[keep], data.labels)
+
+
+def words(run, *more):
+    return ["evaluate", str(run), *map(str, more), "--device", "cpu", "--workers", "1"]
+
+
+def test_the_command_prints_rows_and_keeps_a_record(run, clouds, cache, tmp_path, capsys):
+    out = tmp_path / "results"
+    options = ["--cache", cache, "--baselines", "--out", out, "--json", "--optimistic", "--crosspoint"]
+    assert main(words(run, "recognition-3d", clouds, *options)) == 0
+    printed = capsys.readouterr()
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    assert [(r["model"], r["protocol"]) for r in rows] == [
+        (model, protocol)
+        for model in ("run", "untrained", "D2")
+        for protocol in ("default", "crosspoint", "optimistic")
+    ]
+    assert all(r["task"] == "recognition-3d" and 0 <= r["accuracy"] <= 1 for r in rows)
+    assert rows[6]["accuracy"] > 0.6
+    assert "The views of 56 shapes are splats of their points: they have no surface." in printed.err
+    record = json.loads((out / "results.json").read_text())
+    assert record["command"].endswith(
+        f"--optimistic --out {out} --cache {cache} --workers 1 --device cpu --json"
+    )
+    assert record["data"]["fifth"] == 1
+    assert record["rows"][0]["detail"]["seeds"][0]["C"] > 0
+    assert len(record["data"]["names"]) == 56
+    assert {"version", "date", "machine", "model", "seconds"} <= record.keys()
+    assert (out / "results.md").read_text().count("| points |") == 9
+    assert main(words(run, "recognition-3d", clouds, "--out", out)) == 2
+    assert capsys.readouterr().err == f"crosshape: {out} is there already; give a folder that is not.\n"
+
+
+def test_all_leaves_out_what_the_data_cannot_do(run, clouds, cache, capsys):
+    assert main(words(run, "all", clouds, "--cache", cache)) == 0
+    printed = capsys.readouterr()
+    assert re.findall(r"(?m)^(\S+) was left out: ", printed.err) == ["few-shot", "segmentation"]
+    for title in ("recognition", "retrieval", "retrieval-cross"):
+        assert re.search(rf"(?m)^{title}$", printed.out)
+    assert "nan" not in printed.out
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "text"),
+    [
+        (["--split", "7"], 2, "there is no fifth 7; --split takes 1 to 5"),
+        (["--features", "views"], 2, "recognition-3d takes points as features, not views"),
+        (["--layout", "modelnot"], 2, "did you mean 'modelnet'?"),
+        (["--seeds", "0"], 2, "--seeds 0: it must be at least 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(run, clouds, cache, capsys, more, status, text):
+    assert main(words(run, "recognition-3d", clouds, "--cache", cache, *more)) == status
+    assert text in capsys.readouterr().err
+
+
+def test_data_that_cannot_be_measured_on(run, tmp_path, capsys):
+    (tmp_path / "only" / "one").mkdir(parents=True)
+    np.save(tmp_path / "only" / "one" / "a.npy", np.random.default_rng(0).normal(size=(50, 3)))
+    assert main(words(run, "recognition-3d", tmp_path / "only", "--no-cache")) == 1
+    assert "has one class only (one); a task needs two or more." in capsys.readouterr().err
+    assert main(words(run, "recognition-3d", tmp_path / "gone")) == 1
+    assert "gone does not exist." in capsys.readouterr().err
+
+
+def test_no_shape_that_can_be_read(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            (tmp_path / name / f"{number}.npy").write_bytes(b"nothing")
+    with pytest.raises(CrosshapeError, match="none of its 10 shapes could be read"):
+        open_data(tmp_path, image_size=16, workers=1)
+
+
+def test_tables_leave_out_columns_that_say_nothing():
+    data, features = labelled()
+    rows = list(evaluate(data, [Source("run", lambda seed: features)], ["recognition-3d", "retrieval-3d"]))
+    (_, head, cells), (kind, *_) = tables(rows)
+    assert head == ["features", "model", "accuracy", "class mean", "95 %", "seeds"]
+    assert len(cells) == 1 and len(cells[0]) == len(head)
+    assert kind == "retrieval"
+    text = markdown(rows)
+    assert "### recognition" in text and "C from 0.0001 0.0003" in text
