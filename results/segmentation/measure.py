@@ -98,8 +98,8 @@ def main() -> None:
         "# Parts from few labels",
         "",
         f"{data.layout.note}. A fifth of every class held out, drawn by each of {options.seeds} seeds;"
-        f" {rows[0].more['tested']} test shapes a seed; means over the seeds ± standard deviation. {data.points.shape[1]:,}"
-        " points of a shape, with the parts of the faces they lie on.",
+        f" {rows[0].more['tested']} test shapes a seed; means over the seeds ± standard deviation."
+        f" {data.points.shape[1]:,} points of a shape, with the parts of the faces they lie on.",
         "",
         *lines,
         "",
