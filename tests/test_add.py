@@ -102,7 +102,7 @@ def test_second_run_adds_nothing_and_reads_nothing(
     shapes = write_boxes(tmp_path / "shapes")
     first = add(shapes, tmp_path / "parts.lance", settings=SMALL)
     monkeypatch.setattr(adding, "prepare_row", None)
-    monkeypatch.setattr(adding, "_hash", None)
+    monkeypatch.setattr(adding.hashlib, "file_digest", None)
     second = add(shapes, tmp_path / "parts.lance")
     assert counts(second) == (6, 0, 0, 6, 0) and second.version == first.version
 
@@ -134,7 +134,10 @@ def test_a_change_that_keeps_size_and_time_needs_rehash(tmp_path: Path, inline: 
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert file.stat().st_size == status.st_size
     assert counts(add(file, tmp_path / "parts.lance")) == (1, 0, 0, 1, 0)
-    assert counts(add(file, tmp_path / "parts.lance", rehash=True)) == (1, 0, 1, 0, 0)
+    library = add(file, tmp_path / "parts.lance", rehash=True)
+    assert counts(library) == (1, 0, 1, 0, 0)
+    again = add(file, tmp_path / "parts.lance", rehash=True)
+    assert counts(again) == (1, 0, 0, 1, 0) and again.version == library.version
 
 
 @pytest.mark.parametrize("years", [-60, -1, 1, 30])
@@ -225,7 +228,8 @@ def test_buffers_of_a_gltf_count_as_its_content(tmp_path: Path, inline: None) ->
     }
     (shapes / "a.gltf").write_text(json.dumps(about))
     assert counts(add(shapes, tmp_path / "parts.lance", settings=SMALL)) == (1, 1, 0, 0, 0)
-    assert counts(add(shapes, tmp_path / "parts.lance")) == (1, 0, 0, 1, 0)
+    library = add(shapes, tmp_path / "parts.lance")
+    assert counts(library) == (1, 0, 0, 1, 0) and library.version == 2  # nothing was written
     (shapes / "a.bin").write_bytes((2 * points).tobytes() + faces.tobytes())
     assert counts(add(shapes, tmp_path / "parts.lance")) == (1, 0, 1, 0, 0)
 
@@ -304,6 +308,8 @@ def test_the_command(tmp_path: Path, inline: None, capsys: pytest.CaptureFixture
     assert "was made with views = 2, not 5. Leave out --views" in capsys.readouterr().err
     assert main(["add", str(shapes), path, "--views", "0"]) == 2
     assert capsys.readouterr().err == "crosshape: --views 0: it must be at least 1.\n"
+    assert main(["add", str(shapes), str(tmp_path / "big.lance"), "--views", "5000"]) == 2
+    assert capsys.readouterr().err == "crosshape: views = 5,000: it must be between 1 and 1,000.\n"
     assert main(["add", str(shapes)]) == 2
     capsys.readouterr()
     assert main(["remove", path, "even/", "--json"]) == 0

@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,14 +67,25 @@ class File:
 
 @dataclass
 class Work:
-    """What is to be done: files to read, paths and times to correct; and what became of the others."""
+    """What is to be done: files to read, paths and times to correct; and what became of the others.
 
+    `known` holds what the library said of each name before.
+    """
+
+    known: dict[str, dict[str, Any]]
     read: list[File] = field(default_factory=list)
     touched: list[File] = field(default_factory=list)
     added: int = 0
     updated: int = 0
     unchanged: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+
+    def keep(self, file: File) -> None:
+        """Count a file whose content the library has; its path and time may have to be corrected."""
+        self.unchanged += 1
+        row = self.known.get(file.name)
+        if row and (row["path"], row["modified"]) != (file.path, file.modified):
+            self.touched.append(file)
 
 
 def add(
@@ -133,9 +144,9 @@ def _plan(
     progress: Callable[[str, int], Progress] | None,
 ) -> Work:
     """Sort what was found: there already, moved, to be read (in the order of content), impossible."""
-    work = Work()
     rows = library.facts().select(["name", "path", "bytes", "modified", "content_hash"]).to_pylist()
     known = {row["name"]: row for row in rows}
+    work = Work(known)
     doubtful: list[File] = []
     for one in found:
         try:
@@ -155,28 +166,21 @@ def _plan(
             doubtful.append(file)
     newest = max((file.modified for file in doubtful), default=0) / 1e9
     time.sleep(min(max(newest + FRESH - time.time(), 0.0), FRESH))
-    bar = progress("reading", len(doubtful)) if progress else None
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for file, content_hash in zip(doubtful, pool.map(_hash, doubtful), strict=True):
-            if bar:
-                bar.advance()
-            if isinstance(content_hash, OSError):
-                work.skipped.append(Skipped(file.path, _reason(content_hash)))
-                continue
-            file = dataclasses.replace(file, content_hash=content_hash)
-            row = known.get(file.name)
-            if row is None:
-                work.read.append(file)
-            elif row["content_hash"] == content_hash:
-                work.unchanged += 1
-                work.touched.append(file)
-            elif not os.path.exists(row["path"]) or os.path.samefile(row["path"], file.path):
-                work.read.append(file)
-            else:
-                reason = f"the name '{file.name}' is taken by {row['path']}; add it with --prefix NAME/"
-                work.skipped.append(Skipped(file.path, reason))
-    if bar:
-        bar.close()
+    for file, content_hash in _hashes(doubtful, workers, progress):
+        if isinstance(content_hash, OSError):
+            work.skipped.append(Skipped(file.path, _reason(content_hash)))
+            continue
+        file = dataclasses.replace(file, content_hash=content_hash)
+        row = known.get(file.name)
+        if row is None:
+            work.read.append(file)
+        elif row["content_hash"] == content_hash:
+            work.keep(file)
+        elif not os.path.exists(row["path"]) or os.path.samefile(row["path"], file.path):
+            work.read.append(file)
+        else:
+            reason = f"the name '{file.name}' is taken by {row['path']}; add it with --prefix NAME/"
+            work.skipped.append(Skipped(file.path, reason))
     work.read.sort(key=lambda file: (file.content_hash, file.name))
     return work
 
@@ -210,10 +214,10 @@ def _read_all(
         updated = sum(row["name"] in known for row in new)
         work.updated += updated
         work.added += len(new) - updated
-        work.unchanged += len(rows) - len(new)
+        for row in rows:
+            if known.get(row["name"]) == row["content_hash"]:
+                work.keep(files[row["path"]])
         known.update((row["name"], row["content_hash"]) for row in new)
-        written = {row["name"] for row in new}
-        work.touched += [files[row["path"]] for row in rows if row["name"] not in written]
 
     bar = progress("adding", len(work.read)) if progress else None
     prepare = partial(prepare_row, settings=library.settings, limits=limits)
@@ -311,12 +315,29 @@ def _same_file(file: File, row: dict[str, Any]) -> bool:
     return (file.path, file.bytes, file.modified) == (row["path"], row["bytes"], row["modified"])
 
 
-def _hash(file: File) -> str | OSError:
+def _hashes(
+    files: list[File], workers: int | None, progress: Callable[[str, int], Progress] | None
+) -> Iterator[tuple[File, str | OSError]]:
+    """(file, SHA-256 of its content or why it cannot be read) for each, on threads."""
+
+    def hashed(file: File) -> str | OSError:
+        try:
+            with open(file.path, "rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            return error
+
+    bar = progress("comparing", len(files)) if progress else None
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
     try:
-        with open(file.path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        return error
+        for file, result in zip(files, pool.map(hashed, files), strict=True):
+            yield file, result
+            if bar:
+                bar.advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if bar:
+            bar.close()
 
 
 def _reason(error: OSError) -> str:

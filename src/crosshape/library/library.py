@@ -43,6 +43,9 @@ FORMAT = 1
 HEAVY = ("points", "normals", "views", "feature_points", "feature_views", "feature_each_view")
 """The columns that are arrays; all others are facts."""
 
+LARGEST = {"points": 1 << 20, "views": 1000, "image_size": 4096, "supersample": 8}
+"""Most of each that a library is made or opened with."""
+
 BLOCK = 256
 """Rows that are read or written at once."""
 
@@ -122,11 +125,14 @@ def is_blank(path: Path) -> bool:
 
 
 def create_library(path: str | os.PathLike[str], settings: PrepareSettings) -> Library:
-    """A new, empty library; the one that is there where another process made it first.
+    """A new, empty library, or the one that is there already.
 
-    Raises CrosshapeError where the path is taken by something else.
+    Raises CrosshapeError where the path is taken by something else, UsageError for sizes beyond all reason.
     """
     path = Path(path)
+    for name, size in dataclasses.asdict(settings).items():
+        if name != "up" and not 1 <= size <= LARGEST[name]:
+            raise UsageError(f"{name} = {size:,}: it must be between 1 and {LARGEST[name]:,}.")
     if path.exists() and not (path.is_dir() and is_blank(path)):
         return open_library(path)
     with lance_words(path, "write"):
@@ -672,8 +678,8 @@ def _stored_settings(path: Path, schema: pa.Schema) -> PrepareSettings:
                 "Update: pip install --upgrade crosshape"
             )
         settings = PrepareSettings(**about["prepare"])
-        sizes = (settings.points, settings.views, settings.image_size, settings.supersample)
-        if not all(isinstance(size, int) and 0 < size < 1 << 16 for size in sizes):
+        sizes = {name: getattr(settings, name) for name in LARGEST}
+        if not all(isinstance(size, int) and 0 < size <= LARGEST[name] for name, size in sizes.items()):
             raise ValueError(f"sizes {sizes}")
         expected = library_schema(settings)
         wrong = [
