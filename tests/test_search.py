@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY
+from PIL import Image
 
 from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.library.embedding import embed
 from crosshape.library.library import Library, open_library
 from crosshape.networks.model import load_model, untrained_model
-from crosshape.search.query import best, gallery, search, unit
+from crosshape.search import index, query
+from crosshape.search.pictures import object_mask, read_picture
+from crosshape.search.query import Where, ask, best, gallery, search, unit
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +154,193 @@ def test_a_library_without_features(made_library: Library) -> None:
         search(made_library, "mug/mug_0.obj")
     text = f"{made_library.path} has no features yet. Make them: crosshape embed RUN {made_library.path}"
     assert str(error.value) == text
+
+
+def test_several_queries_are_answered_by_their_mean(embedded_library: Library, made_folder: Path) -> None:
+    one, other = "mug/mug_0.obj", made_folder / "bolt/bolt_1.stl"
+    scores = [
+        {hit.name: hit.score for hit in search(embedded_library, part, top=12)} for part in (one, other)
+    ]
+    both = search(embedded_library, [one, other], top=12)
+    assert len(both) == 11 and one not in [hit.name for hit in both]
+    for hit in both:
+        assert hit.score == pytest.approx((scores[0][hit.name] + scores[1][hit.name]) / 2, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("where", "keeps"),
+    [
+        (Where(folder="mug"), lambda row: row["name"].startswith("mug/")),
+        (Where(formats=("stl", "off")), lambda row: row["format"] in ("stl", "off")),
+        (Where(min_faces=500, max_faces=3000), lambda row: 500 <= row["faces"] <= 3000),
+        (Where(min_size=1.7), lambda row: max(row["extents"]) >= 1.7),
+        (
+            Where(max_size=1.7, folder="chair/"),
+            lambda row: max(row["extents"]) <= 1.7 and row["name"][0] == "c",
+        ),
+    ],
+)
+def test_hits_have_the_facts_that_are_asked_for(embedded_library: Library, where: Where, keeps) -> None:
+    expected = {row["name"] for row in embedded_library.facts().to_pylist() if keeps(row)} - {
+        "table/table_0.obj"
+    }
+    assert 0 < len(expected) < 12
+    assert {h.name for h in search(embedded_library, "table/table_0.obj", top=99, where=where)} == expected
+
+
+def test_facts_that_nothing_has(embedded_library: Library) -> None:
+    with pytest.raises(CrosshapeError) as error:
+        search(embedded_library, "mug/mug_0.obj", where=Where(folder="it's", min_faces=10**9))
+    assert str(error.value) == (
+        f"no shape of {embedded_library.path} has these facts: "
+        "faces >= 1000000000 AND starts_with(name, 'it''s/')."
+    )
+    with pytest.raises(
+        CrosshapeError, match="has no tags. Learn some: crosshape tag .* --from labels.csv --write"
+    ):
+        search(embedded_library, "mug/mug_0.obj", where=Where(tag="x"))
+
+
+def view_as_picture(library: Library, name: str, index: int, path: Path) -> Path:
+    Image.fromarray(library.views([name])[0, index]).convert("RGB").resize((200, 200)).save(path)
+    return path
+
+
+def test_a_picture_is_compared_with_every_view(embedded_library: Library, tmp_path: Path) -> None:
+    each = unit(embedded_library.features().each_view)
+    asked = each[5, 2]
+    assert np.allclose(
+        query.best_views(embedded_library, asked[None])[0], (each @ asked).max(axis=1), atol=1e-6
+    )
+    path = view_as_picture(embedded_library, "table/table_2.off", 1, tmp_path / "picture.png")
+    hits = search(embedded_library, path, top=4)
+    assert len(hits) == 4 and hits[0].score <= 1
+    with pytest.raises(UsageError, match="a picture has no points; search over views or both"):
+        search(embedded_library, path, over="points")
+
+
+def test_an_object_is_cut_out_and_centred(tmp_path: Path) -> None:
+    """A dark ellipse on a ground that gets lighter to the right, off the middle, is the whole of what is seen."""
+    y, x = np.mgrid[0:240, 0:320]
+    inside = ((x - 90) / 60) ** 2 + ((y - 150) / 30) ** 2 <= 1
+    ground = 150 + x / 8 + np.random.default_rng(0).normal(0, 2, x.shape)
+    colours = np.where(inside, 60 + y / 8, ground)[..., None] * [1.0, 0.9, 0.8]
+    mask = object_mask(colours)
+    assert mask is not None and (mask == inside).mean() > 0.99
+    path = tmp_path / "picture.png"
+    Image.fromarray(colours.clip(0, 255).astype(np.uint8)).save(path)
+    seen = read_picture(path, 100)
+    rows, columns = np.flatnonzero((seen < 250).any(1)), np.flatnonzero((seen < 250).any(0))
+    assert abs(columns[0] + columns[-1] - 99) <= 2 and abs(rows[0] + rows[-1] - 99) <= 2
+    assert abs(np.ptp(columns) + 1 - 80) <= 3 and abs(np.ptp(rows) + 1 - 40) <= 3
+    assert seen[0, 0] == 255 and 30 <= seen[50, 50] <= 210
+
+
+def test_noise_without_a_ground_is_taken_whole(random: np.random.Generator) -> None:
+    assert object_mask(random.uniform(0, 255, (60, 80, 3))) is None
+
+
+def test_what_is_transparent_is_ground(tmp_path: Path) -> None:
+    pixels = np.zeros((60, 60, 4), np.uint8)
+    pixels[20:40, 10:50] = (90, 60, 30, 255)
+    Image.fromarray(pixels).save(tmp_path / "cut.webp", lossless=True)
+    seen = read_picture(tmp_path / "cut.webp", 50)
+    assert (seen < 250).sum() == pytest.approx(40 * 20, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.png", b"", "it is no PNG, JPEG or WebP picture"),
+        ("a.jpg", b"GIF89a\1\0\1\0\0\0\0;", "it is no PNG, JPEG or WebP picture"),
+        ("a.png", "huge", "8,000 x 8,000 pixels; the limit is 40 million pixels"),
+        ("a.png", "small", "4 x 90 pixels; 8 x 8 are the least"),
+        ("a.webp", "cut", "it cannot be decoded ("),
+    ],
+)
+def test_pictures_that_are_refused(
+    embedded_library: Library, tmp_path: Path, name: str, content: bytes | str, reason: str
+) -> None:
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "cut":
+        Image.effect_noise((64, 64), 90).convert("RGB").save(path)
+        path.write_bytes(path.read_bytes()[:-900])
+    else:
+        Image.new("1", (8000, 8000) if content == "huge" else (4, 90)).save(path)
+    with pytest.raises(CrosshapeError) as error:
+        search(embedded_library, path)
+    assert str(error.value).startswith(f"{path} gives no picture: {reason}")
+
+
+def test_nothing_like_this_is_measured_on_the_library_itself(
+    embedded_library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(embedded_library, "mug/mug_0.obj", calibrate=True).usual is None  # twelve shapes say nothing
+    shapes = gallery(embedded_library)
+    usual = query.Usual(np.linspace(0.5, 0.9, 101))
+    assert usual.low == pytest.approx(0.504) and usual.middle == pytest.approx(0.7)
+    hit = query.Hit(1, 0.503, shapes.names[0], "")
+    assert query.Answer([hit], usual).nothing_like_this
+    assert not query.Answer([query.Hit(1, 0.51, "a", "")], usual).nothing_like_this
+    monkeypatch.setattr(query, "ASKED", 12)
+    grown = [*range(12)] * 2
+    wide = query.Gallery(
+        [shapes.names[i] + str(n) for n, i in enumerate(grown)],
+        [""] * 24,
+        shapes.points[grown],
+        shapes.views[grown],
+        shapes.model,
+        -1,
+    )
+    found = query.usual_scores(embedded_library, wide, "points", False)
+    assert found is not None and np.allclose(found.scores, 1, atol=1e-5)  # every shape is there twice
+
+
+def test_the_index_of_a_large_library_agrees_with_exact_search(
+    embedded_library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random: np.random.Generator
+) -> None:
+    from test_library import fill
+
+    from crosshape.library.library import create_library
+    from crosshape.settings import PrepareSettings
+
+    library = create_library(tmp_path / "big.lance", PrepareSettings(points=8, views=2, image_size=8))
+    names = [f"{'ab'[i % 2]}/{i:04d}.obj" for i in range(600)]
+    fill(library, names)
+    middle = random.normal(size=(20, 512)).astype(np.float32)
+    near = middle[random.integers(0, 20, 600)] + random.normal(scale=0.4, size=(600, 512)).astype(np.float32)
+    library.write_features("aaaa1111", library.names, near, np.stack([near, near], axis=1))
+    exact = {over: search(library, "a/0010.obj", top=5, over=over) for over in ("points", "both")}
+    folder = search(library, "a/0010.obj", top=5, where=Where(folder="b"))
+    monkeypatch.setattr(query, "EXACT", 100)
+    for over, hits in exact.items():
+        answer = ask(library, "a/0010.obj", top=5, over=over)
+        assert [h.name for h in answer.hits] == [h.name for h in hits]
+        assert np.allclose([h.score for h in answer.hits], [h.score for h in hits], atol=2e-6)
+        assert answer.note.startswith("by index over 600 shapes; recall of the first ten measured: ")
+    assert float(answer.note.rsplit(" ", 1)[1]) >= index.RECALL
+    assert [h.name for h in search(library, "a/0010.obj", top=5, where=Where(folder="b"))] == [
+        h.name for h in folder
+    ]
+    with pytest.raises(CrosshapeError, match="neither a file nor the name of a shape"):
+        search(library, "a/9999.obj")
+
+
+def test_a_page_of_hits(embedded_library: Library, tmp_path: Path) -> None:
+    path = tmp_path / "hits.html"
+    words = ["search", str(embedded_library.path), "mug/mug_0.obj", "--top", "3", "--html", str(path)]
+    assert main(words) == 0
+    text = path.read_text()
+    assert text.count("data:image/png;base64,") == 4 and "http" not in text.replace("http-equiv", "")
+    assert "mug/mug_0.obj" in text
+
+
+@pytest.mark.parametrize("text", ["100", "a:b", "1.5:2"])
+def test_faces_must_be_a_range(
+    embedded_library: Library, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", str(embedded_library.path), "mug/mug_0.obj", "--faces", text]) == 2
+    expected = f"crosshape: --faces is '{text}'; write MIN:MAX, as in 100:5000, 100: or :5000\n"
+    assert capsys.readouterr().err == expected

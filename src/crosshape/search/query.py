@@ -1,12 +1,16 @@
-"""Which shapes of a library are like this one? By a file, by a name; over points, views, or both.
+"""Which shapes of a library are like this one? By files, pictures, names; over points, views, or both.
 
-Vectors are compared by cosine. A named shape is not among its own hits. Equal scores are ordered by name.
+Vectors are compared by cosine. A named shape is not among its own hits. Equal scores are ordered by name. Up to
+EXACT shapes every one is compared; above, Lance's vector index finds candidates (index.py).
+
+A picture is one view, so it is compared with every view of a shape, and the best one counts.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
+from crosshape.settings import FEATURES
 
 if TYPE_CHECKING:
     from crosshape.library.library import Library
@@ -25,6 +30,18 @@ OVER = ("points", "views", "both")
 
 DIGITS = 6
 """Scores are rounded to so many decimals before they are ordered: a matrix product is no more exact."""
+
+EXACT = 100_000
+"""Shapes up to which every one is compared: above, the vectors fill the memory and loading them takes longer than
+a person waits."""
+
+ASKED = 128
+"""Shapes of the library that are asked themselves, to learn what scores are usual here."""
+
+UNLIKE = 0.01
+"""A query is like nothing here if its best score is below that of all but this share of the asked."""
+
+Query = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -38,12 +55,73 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Sought:
-    """What is looked for: features points (512,) and views (512,) of unit length; its own name, if it has one."""
+class Where:
+    """Facts that every hit must have; None asks for nothing. Sizes are largest extents, in the files' units."""
 
-    points: np.ndarray
-    views: np.ndarray
+    min_size: float | None = None
+    max_size: float | None = None
+    min_faces: int | None = None
+    max_faces: int | None = None
+    formats: tuple[str, ...] = ()
+    folder: str | None = None
+    tag: str | None = None
+
+    def sql(self) -> str | None:
+        """The same as a condition of SQL on the library's columns; None where nothing is asked for."""
+        parts = []
+        for column, low, high in (
+            ("array_max(extents)", self.min_size, self.max_size),
+            ("faces", self.min_faces, self.max_faces),
+        ):
+            parts += [f"{column} >= {low!r}"] if low is not None else []
+            parts += [f"{column} <= {high!r}"] if high is not None else []
+        if self.formats:
+            parts.append(f"format IN ({', '.join(map(_quoted, self.formats))})")
+        if self.folder:
+            parts.append(f"starts_with(name, {_quoted(self.folder.rstrip('/') + '/')})")
+        if self.tag is not None:
+            parts.append(f"array_has(tags, {_quoted(self.tag)})")
+        return " AND ".join(parts) or None
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What is looked for, of unit length: points (512,), views (512,), or the picture (512,) alone; its name."""
+
+    points: np.ndarray | None
+    views: np.ndarray | None
+    picture: np.ndarray | None = None
     name: str | None = None
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Best scores (A,), sorted, that shapes of the library get against its other shapes."""
+
+    scores: np.ndarray
+
+    @property
+    def low(self) -> float:
+        """Below this a best score means: nothing like this here."""
+        return float(np.quantile(self.scores, UNLIKE))
+
+    @property
+    def middle(self) -> float:
+        return float(np.median(self.scores))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hits, best first; what is usual here (None for small libraries); a note on how they were found."""
+
+    hits: list[Hit]
+    usual: Usual | None = None
+    note: str = ""
+
+    @property
+    def nothing_like_this(self) -> bool:
+        """Whether even the best hit is less like the query than the library's shapes are like each other."""
+        return bool(self.usual and self.hits and self.hits[0].score < self.usual.low)
 
 
 @dataclass(frozen=True)
@@ -60,25 +138,53 @@ class Gallery:
 
 def search(
     library: Library,
-    query: str | os.PathLike[str],
+    query: Query | Sequence[Query],
     *,
     top: int = 10,
     over: str = "both",
+    where: Where | None = None,
     model: Model | str | os.PathLike[str] | None = None,
     limits: Limits | None = None,
 ) -> list[Hit]:
     """The `top` shapes most like the query, best first.
 
-    query: a shape file, or the name of a shape in the library; a file that exists comes first. over: points,
-    views or both. model: what embedded the library, where it is no longer where it was. Raises CrosshapeError
-    for a query that is neither, a file that gives no shape, a library without features, another model.
+    query: a shape file, a picture, the name of a shape in the library, or several of them; a file that exists
+    comes before a name. over: points, views or both; a picture has views only. model: what embedded the
+    library, where it is no longer where it was. Raises CrosshapeError for a query that is neither, a file that
+    gives no shape, a library without features, another model.
     """
+    return ask(library, query, top=top, over=over, where=where, model=model, limits=limits).hits
+
+
+def ask(
+    library: Library,
+    query: Query | Sequence[Query],
+    *,
+    top: int = 10,
+    over: str = "both",
+    where: Where | None = None,
+    model: Model | str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
+    calibrate: bool = False,
+) -> Answer:
+    """As `search`, with what scores are usual in this library if `calibrate`."""
+    from crosshape.search import index
+
     if over not in OVER:
         raise UsageError(f"over is {over!r}; it must be one of {', '.join(OVER)}")
     if top < 1:
         raise UsageError(f"top is {top}; it must be 1 or more")
+    queries = [query] if isinstance(query, str | os.PathLike) else list(query)
+    if not queries:
+        raise UsageError("search needs a query: a shape file, a picture or the name of a shape")
+    what = sought(library, queries, model, limits)
+    _check_over(what, over)
+    if len(library) > EXACT:
+        return index.ask(library, what, top, over, where)
     shapes = gallery(library)
-    return nearest(shapes, sought(library, shapes, query, model, limits), top, over)
+    scores = scores_of(library, shapes, what, over)
+    usual = usual_scores(library, shapes, over, bool(what[0].picture is not None)) if calibrate else None
+    return Answer(ranked(scores, shapes, what, top, allowed(library, shapes, where)), usual)
 
 
 def gallery(library: Library) -> Gallery:
@@ -87,52 +193,79 @@ def gallery(library: Library) -> Gallery:
     if kept is None or kept.version != library.version:
         features = library.features(run=_run_named(library))
         paths = library.facts()["path"].to_pylist()
-        kept = Gallery(
-            features.names,
-            paths,
-            unit(features.points),
-            unit(features.views),
-            features.model,
-            library.version,
-        )
+        points, views = unit(features.points), unit(features.views)
+        kept = Gallery(features.names, paths, points, views, features.model, library.version)
         library.__dict__["_gallery"] = kept
     return kept
 
 
 def sought(
     library: Library,
-    shapes: Gallery,
-    query: str | os.PathLike[str],
+    queries: Sequence[Query],
     model: Model | str | os.PathLike[str] | None = None,
     limits: Limits | None = None,
-) -> Sought:
-    """What a query looks for. Raises CrosshapeError where it is no file and no name, or gives no shape."""
-    path = Path(query)
-    if _exists(path):
-        prepared = prepare_query(path, library, limits)
-        return encode_query(prepared, library_model(library, shapes.model, model))
-    name = os.fspath(query)
-    place = _place(shapes, name)
-    if place is None:
-        raise CrosshapeError(_unknown(name, library.path, shapes.names))
-    return Sought(shapes.points[place], shapes.views[place], name)
+) -> list[Sought]:
+    """What queries look for. Raises CrosshapeError where one is no file and no name, or gives nothing."""
+    found: list[Sought] = []
+    loaded: Model | None = None
+    for query in queries:
+        path = Path(query)
+        if not _exists(path):
+            found.append(_named(library, os.fspath(query)))
+            continue
+        seen = prepare_query(path, library, limits)
+        loaded = loaded or library_model(library, _embedded_by(library), model)
+        found.append(
+            encode_picture(seen, loaded) if isinstance(seen, np.ndarray) else encode_query(seen, loaded)
+        )
+    return found
 
 
-def nearest(shapes: Gallery, what: Sought, top: int, over: str = "both") -> list[Hit]:
-    """The `top` shapes of the gallery most like what is sought."""
-    scores = np.zeros(len(shapes.names), np.float32)
+def scores_of(library: Library, shapes: Gallery, what: Sequence[Sought], over: str) -> np.ndarray:
+    """(N,) float32: the mean over what is sought of its cosine with every shape; of both kinds: their mean."""
+    total = np.zeros(len(shapes.names), np.float32)
+    pictures = [one.picture for one in what if one.picture is not None]
+    if pictures:
+        total += best_views(library, np.stack(pictures)).sum(axis=0)
+    for one in what:
+        if one.picture is None:
+            total += fused(shapes.points, shapes.views, one, over)
+    return total / len(what)
+
+
+def fused(points: np.ndarray, views: np.ndarray, one: Sought, over: str) -> np.ndarray:
+    """points, views (N, 512) of unit length -> cosines (N,) with what is sought; of both kinds: their mean."""
+    parts = []
     if over != "views":
-        scores += shapes.points @ what.points
+        parts.append(points @ one.points)
     if over != "points":
-        scores += shapes.views @ what.views
-    if over == "both":
-        scores /= 2
-    if what.name is not None:
-        place = _place(shapes, what.name)
-        if place is not None:
+        parts.append(views @ one.views)
+    return sum(parts[1:], parts[0]) / len(parts)
+
+
+def best_views(library: Library, pictures: np.ndarray) -> np.ndarray:
+    """pictures (Q, 512) of unit length -> (Q, N): the largest cosine with a view of each shape; read in blocks."""
+    out = np.empty((len(pictures), len(library)), np.float32)
+    views = library.settings.views
+    for rows, batch in library._blocks(["feature_each_view"], None):
+        each = batch.column(0).flatten().to_numpy(zero_copy_only=False).reshape(-1, FEATURES)
+        out[:, rows] = (pictures @ unit(each).T).reshape(len(pictures), len(rows), views).max(axis=2)
+    return out
+
+
+def ranked(
+    scores: np.ndarray, shapes: Gallery, what: Sequence[Sought], top: int, keep: np.ndarray | None = None
+) -> list[Hit]:
+    """The `top` shapes by score, without those that are sought by name and those that are not kept."""
+    left = len(scores) if keep is None else int(keep.sum())
+    if keep is not None:
+        scores = np.where(keep, scores, -np.inf)
+    for one in what:
+        place = None if one.name is None else _place(shapes.names, one.name)
+        if place is not None and np.isfinite(scores[place]):
             scores[place] = -np.inf
-            top = min(top, len(scores) - 1)
-    rows = best(scores, top)
+            left -= 1
+    rows = best(scores, min(top, left))
     return [
         Hit(rank, round(float(scores[row]), DIGITS), shapes.names[row], shapes.paths[row])
         for rank, row in enumerate(rows, 1)
@@ -148,24 +281,87 @@ def best(scores: np.ndarray, top: int) -> np.ndarray:
     return rows[np.argsort(-rounded[rows], kind="stable")][:top]
 
 
+def usual_scores(library: Library, shapes: Gallery, over: str, picture: bool) -> Usual | None:
+    """What best score a shape, or one view of it, of this library gets against its other shapes.
+
+    ASKED shapes are asked, chosen by a fixed seed. None for fewer than 20 shapes: that would say nothing.
+    """
+    count = len(shapes.names)
+    if count < 20:
+        return None
+    key = ("_usual", over, picture, shapes.version)
+    if key not in library.__dict__:
+        random = np.random.default_rng(0)
+        rows = np.sort(random.choice(count, min(ASKED, count), replace=False))
+        if picture:
+            names = [shapes.names[row] for row in rows]
+            each = library._numbers(
+                "feature_each_view", names, (library.settings.views, FEATURES), np.float32
+            )
+            chosen = random.integers(0, each.shape[1], len(rows))
+            scores = best_views(library, unit(each[np.arange(len(rows)), chosen]))
+        else:
+            scores = np.stack(
+                [
+                    fused(shapes.points, shapes.views, Sought(shapes.points[row], shapes.views[row]), over)
+                    for row in rows
+                ]
+            )
+        scores[np.arange(len(rows)), rows] = -np.inf
+        library.__dict__[key] = Usual(np.sort(scores.max(axis=1)))  # type: ignore[index]
+    return library.__dict__[key]  # type: ignore[index]
+
+
+def allowed(library: Library, shapes: Gallery, where: Where | None) -> np.ndarray | None:
+    """(N,) bool: which shapes have the facts that are asked for; None for all. Raises CrosshapeError for none."""
+    condition = where.sql() if where else None
+    if condition is None:
+        return None
+    names = filtered(library, condition)
+    if not names:
+        raise CrosshapeError(f"no shape of {library.path} has these facts: {condition}.")
+    return np.isin(np.asarray(shapes.names, dtype=object), np.asarray(names, dtype=object))
+
+
+def filtered(library: Library, condition: str) -> list[str]:
+    """The names of the shapes that meet a condition of SQL. Raises CrosshapeError."""
+    from crosshape.library.library import lance_words
+
+    if "tags" in condition and "tags" not in library.dataset.schema.names:
+        raise CrosshapeError(
+            f"{library.path} has no tags. Learn some: crosshape tag {library.path} --from labels.csv --write"
+        )
+    with lance_words(library.path, "read"):
+        table = library.dataset.to_table(columns=["name"], filter=condition)
+    return list(table["name"].to_pylist())
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """(..., D) -> the same directions with length 1, float32; a zero vector stays zero."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.divide(vectors, length, out=np.zeros_like(vectors, np.float32), where=length > 0)
 
 
-def prepare_query(path: Path, library: Library, limits: Limits | None = None) -> Prepared:
-    """A file as the library would have prepared it, read in a guarded child. Raises CrosshapeError."""
+def prepare_query(path: Path, library: Library, limits: Limits | None = None) -> Prepared | np.ndarray:
+    """A shape file as the library would have prepared it, or a picture (S, S) uint8; in a guarded child.
+
+    Raises CrosshapeError where the file gives neither.
+    """
+    from crosshape.search.pictures import PICTURES, read_picture
     from crosshape.settings import Limits
     from crosshape.shapes.guard import Guard
     from crosshape.shapes.prepare import prepare_file
 
     limits = limits or Limits()
+    picture = path.suffix.lower() in PICTURES
     try:
         with Guard(1, limits) as guard:
+            if picture:
+                return guard.call(read_picture, str(path), library.settings.image_size)
             return guard.call(prepare_file, str(path), library.settings, limits)
     except UnreadableShape as error:
-        raise CrosshapeError(f"{path} gives no shape: {error.reason}.") from None
+        what = "picture" if picture else "shape"
+        raise CrosshapeError(f"{path} gives no {what}: {error.reason}.") from None
 
 
 def encode_query(prepared: Prepared, model: Model) -> Sought:
@@ -175,6 +371,14 @@ def encode_query(prepared: Prepared, model: Model) -> Sought:
     views = model.encode_views(downscale(prepared.views, model.image_size)[None])
     points = model.encode_points(prepared.points[None])
     return Sought(unit(points[0]), unit(views[0].max(axis=0)))
+
+
+def encode_picture(picture: np.ndarray, model: Model) -> Sought:
+    """The feature of a picture (S, S) uint8 that was cleaned to look like a view."""
+    from crosshape.shapes.views import downscale
+
+    small = downscale(picture[None], model.image_size)
+    return Sought(None, None, unit(model.encode_views(small[None])[0, 0]))
 
 
 def library_model(
@@ -210,6 +414,38 @@ def library_model(
     return loaded
 
 
+def _embedded_by(library: Library) -> str:
+    """The fingerprint of the one model that embedded all of the library. Raises CrosshapeError."""
+    if len(library) <= EXACT:
+        return gallery(library).model
+    models = library.models()
+    if len(models) != 1 or None in models:
+        library.features(run=_run_named(library))  # says what is wrong
+    return str(next(iter(models)))
+
+
+def _named(library: Library, name: str) -> Sought:
+    """A shape of the library by its exact name. Raises CrosshapeError, offering the nearest ones."""
+    if len(library) <= EXACT:
+        shapes = gallery(library)
+        place = _place(shapes.names, name)
+        if place is not None:
+            return Sought(shapes.points[place], shapes.views[place], None, name)
+    elif name in library._place:
+        _embedded_by(library)
+        points, views = (
+            unit(library._numbers(column, [name], (FEATURES,), np.float32)[0])
+            for column in ("feature_points", "feature_views")
+        )
+        return Sought(points, views, None, name)
+    raise CrosshapeError(_unknown(name, library.path, library.names))
+
+
+def _check_over(what: Sequence[Sought], over: str) -> None:
+    if over == "points" and any(one.picture is not None for one in what):
+        raise UsageError("a picture has no points; search over views or both")
+
+
 def _run_named(library: Library) -> str:
     """The run that embedded this library last, for the advice in errors."""
     models = [model for model, _ in library.models().most_common() if model]
@@ -223,11 +459,15 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _place(shapes: Gallery, name: str) -> int | None:
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _place(names: list[str], name: str) -> int | None:
     from bisect import bisect_left
 
-    place = bisect_left(shapes.names, name)
-    return place if place < len(shapes.names) and shapes.names[place] == name else None
+    place = bisect_left(names, name)
+    return place if place < len(names) and names[place] == name else None
 
 
 def _unknown(name: str, library: Path, names: list[str]) -> str:

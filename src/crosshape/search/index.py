@@ -1,0 +1,180 @@
+"""Search in large libraries: Lance's vector index finds candidates, the stored vectors rank them.
+
+The index (IVF_PQ on each feature column) is made when it is first needed, and its recall is measured against
+exact search on shapes of the library before it is used; how widely it is searched is what reached RECALL. What
+was measured stands in the dataset's configuration and is said with every answer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crosshape.errors import UsageError
+from crosshape.library.library import lance_words
+from crosshape.search.query import Answer, Hit, Sought, Where, best, filtered, fused, unit
+from crosshape.settings import FEATURES
+
+if TYPE_CHECKING:
+    from crosshape.library.library import Library
+
+RECALL = 0.95
+"""Of the ten nearest by exact search, how many the index must find, in the mean."""
+
+TRIALS = 48
+"""Shapes that are asked to measure it."""
+
+WIDTHS = ((8, 5), (16, 10), (32, 10), (32, 20), (64, 20), (128, 40))
+"""(cells looked into, candidates for each hit that are compared exactly), tried in this order."""
+
+COLUMNS = {"points": "feature_points", "views": "feature_views"}
+
+
+@dataclass(frozen=True)
+class Index:
+    """What was measured of the index of a column: rows then, how widely it is searched, recall of the first ten."""
+
+    rows: int
+    cells: int
+    refine: int
+    recall: float
+
+
+def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Where | None) -> Answer:
+    """The hits for one query over the index, made now if it is missing. Raises UsageError for several queries."""
+    if len(what) > 1:
+        raise UsageError("a library of this size is asked one query at a time")
+    one = what[0]
+    if one.picture is not None:
+        one = Sought(
+            None, one.picture, None
+        )  # compared with the views pooled: reading all views takes too long
+        over = "views"
+    kinds = ["points", "views"] if over == "both" else [over]
+    condition = where.sql() if where else None
+    if condition:
+        filtered(library, f"({condition}) AND false")  # says what is wrong with it
+    found: dict[str, tuple[str, np.ndarray, np.ndarray]] = {}
+    recalls = []
+    for kind in kinds:
+        measured = ready(library, COLUMNS[kind])
+        recalls.append(measured.recall)
+        vector = one.points if kind == "points" else one.views
+        wanted = (top + 1) * (5 if over == "both" else 1)
+        table = nearest(library, COLUMNS[kind], vector, wanted, measured, condition)
+        found.update(_rows(table))
+    names = sorted(found)
+    if not names:
+        return Answer([], None, "no shape has these facts")
+    points, views = (unit(np.stack([found[name][i] for name in names])) for i in (1, 2))
+    scores = fused(points, views, one, over)
+    if one.name in found:
+        scores[names.index(one.name)] = -np.inf
+    rows = [row for row in best(scores, top) if np.isfinite(scores[row])]
+    hits = [
+        Hit(rank, round(float(scores[row]), 6), names[row], found[names[row]][0])
+        for rank, row in enumerate(rows, 1)
+    ]
+    note = f"by index over {len(library):,} shapes; recall of the first ten measured: {min(recalls):.3f}"
+    return Answer(hits, None, note)
+
+
+def nearest(
+    library: Library, column: str, vector: Any, count: int, how: Index, condition: str | None = None
+) -> Any:
+    """The `count` rows whose vector in the column is nearest, as an Arrow table with both features."""
+    with lance_words(library.path, "read"):
+        return library.dataset.to_table(
+            columns=["name", "path", *COLUMNS.values()],
+            nearest={
+                "column": column,
+                "q": np.asarray(vector, np.float32),
+                "k": count,
+                "metric": "cosine",
+                "nprobes": how.cells,
+                "refine_factor": how.refine,
+            },
+            filter=condition,
+            prefilter=True,
+        )
+
+
+def ready(library: Library, column: str) -> Index:
+    """The index of a column as it was measured; made where it is missing or the library has doubled since."""
+    with lance_words(library.path, "read"):
+        text = library.dataset.config().get(f"crosshape.index.{column}")
+    if text is not None:
+        known = Index(**json.loads(text))
+        if len(library) <= 2 * known.rows:
+            return known
+    return make(library, column)
+
+
+def make(library: Library, column: str) -> Index:
+    """Make the index of a column and measure it; what was measured is kept in the dataset's configuration."""
+    from crosshape.console import say
+    from crosshape.library.library import writing
+
+    say(f"Making the index of {column} over {len(library):,} shapes; this is done once.")
+    with writing(library.path), lance_words(library.path, "write"):
+        library.dataset.create_index(
+            column,
+            "IVF_PQ",
+            metric="cosine",
+            num_partitions=max(1, round(math.sqrt(len(library)))),
+            num_sub_vectors=FEATURES // 8,
+            replace=True,
+        )
+        library.refresh()
+        measured = measure(library, column)
+        library.dataset.update_config({f"crosshape.index.{column}": json.dumps(asdict(measured))})
+    library.refresh()
+    return measured
+
+
+def measure(library: Library, column: str) -> Index:
+    """How widely the index must be searched for RECALL, on TRIALS shapes of the library against all others."""
+    random = np.random.default_rng(0)
+    rows = np.sort(random.choice(len(library), min(TRIALS, len(library)), replace=False))
+    table = library.dataset.take(rows.tolist(), columns=["name", column])
+    asked = table[column].combine_chunks().flatten().to_numpy().reshape(-1, FEATURES)
+    exact = exact_nearest(library, column, asked, 10)
+    recall = 0.0
+    for cells, refine in WIDTHS:
+        how = Index(len(library), cells, refine, 0.0)
+        hits = [set(nearest(library, column, v, 10, how)["name"].to_pylist()) for v in asked]
+        recall = float(np.mean([len(a & b) / len(b) for a, b in zip(hits, exact, strict=True)]))
+        if recall >= RECALL:
+            break
+    return Index(len(library), cells, refine, round(recall, 4))
+
+
+def exact_nearest(library: Library, column: str, asked: np.ndarray, count: int) -> list[set[str]]:
+    """The names of the `count` rows nearest to each of asked (Q, 512), every row compared, read in blocks."""
+    asked = unit(asked)
+    scores = np.full((len(asked), 0), 0, np.float32)
+    names = np.empty((len(asked), 0), dtype=object)
+    for batch in library.dataset.scanner(columns=["name", column], batch_size=8192).to_batches():
+        block = unit(batch.column(1).flatten().to_numpy().reshape(-1, FEATURES))
+        scores = np.concatenate([scores, asked @ block.T], axis=1)
+        fresh = np.broadcast_to(np.array(batch.column(0).to_pylist(), dtype=object), (len(asked), len(block)))
+        names = np.concatenate([names, fresh], axis=1)
+        keep = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+        scores = np.take_along_axis(scores, keep, axis=1)
+        names = np.take_along_axis(names, keep, axis=1)
+    return [set(row) for row in names]
+
+
+def _rows(table: Any) -> dict[str, tuple[str, np.ndarray, np.ndarray]]:
+    """Name -> (path, points, views) of a table."""
+    vectors = [
+        table[column].combine_chunks().flatten().to_numpy().reshape(-1, FEATURES)
+        for column in COLUMNS.values()
+    ]
+    names, paths = table["name"].to_pylist(), table["path"].to_pylist()
+    return {name: (paths[i], vectors[0][i], vectors[1][i]) for i, name in enumerate(names)}
