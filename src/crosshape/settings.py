@@ -107,6 +107,7 @@ RECIPES: dict[str, TrainSettings] = {
         recipe="dense",
         epochs=60,
         batch_size=64,
+        points=512,
         image_size=64,
         optimiser="adamw",
         weight_decay=0.05,
