@@ -609,6 +609,9 @@ class Library:
                     )
                     self.dataset = _newest(self.path)
                     self.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+                    for file in self.path.rglob("*"):  # Lance leaves what a killed writer was about to rename
+                        if file.name.startswith(".tmp") or ".manifest#" in file.name:
+                            file.unlink()
             self.refresh()
             if not forget:
                 self.tidy()
@@ -623,14 +626,16 @@ class Library:
             if small >= MANY or holes > max(BLOCK, len(self) // 4):
                 self.dataset.optimize.compact_files(target_rows_per_fragment=SMALL)
                 self.refresh()
-            # Lance's older_than counts from when a version was made; a reader may have opened it just now.
+            # Lance counts from when a version was made; a reader may have opened an old one just now.
             versions: list[Any] = sorted(self.dataset.versions(), key=lambda one: one["version"])
-            limit = datetime.now() - KEEP
+            now = datetime.now()
             replaced = [
-                old["version"] for old, new in itertools.pairwise(versions) if new["timestamp"] <= limit
+                old["timestamp"]
+                for old, new in itertools.pairwise(versions)
+                if new["timestamp"] <= now - KEEP
             ]
             if replaced:
-                self.dataset.cleanup_old_versions(versions=replaced)
+                self.dataset.cleanup_old_versions(older_than=now - max(replaced))
 
 
 def decode_view(png: bytes) -> np.ndarray:
