@@ -236,6 +236,22 @@ def test_the_command_prints_rows_and_keeps_a_record(run, clouds, cache, tmp_path
     assert capsys.readouterr().err == f"crosshape: {out} is there already; give a folder that is not.\n"
 
 
+def test_the_words_of_a_command_give_its_options_back():
+    import argparse
+
+    from crosshape.commands.evaluate import arguments, vars_of
+
+    parser = argparse.ArgumentParser()
+    arguments(parser)
+    for text in (
+        "r all d",
+        "r segmentation d --labels 1,0.1 --shapes-per-class 5,10 --seeds 3 --fine-tune --json",
+        "r recognition d --features points,both --split 2 --layer pooled --gallery all",
+    ):
+        options = parser.parse_args(text.split())
+        assert parser.parse_args(vars_of(options)) == options
+
+
 def test_all_leaves_out_what_the_data_cannot_do(run, clouds, cache, capsys):
     assert main(words(run, "all", clouds, "--cache", cache)) == 0
     printed = capsys.readouterr()

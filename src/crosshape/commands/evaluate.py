@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crosshape.networks.model import Model
+    from crosshape.shapes.layouts import Layout
     from crosshape.tasks.evaluation import Row, Source
     from crosshape.tasks.labelled import FeatureSet, LabelledSet
 
@@ -119,6 +120,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.console import Progress, duration, print_json, printable, say
     from crosshape.errors import CrosshapeError, UsageError
     from crosshape.networks.model import load_model
+    from crosshape.shapes.layouts import open_layout
     from crosshape.tasks.evaluation import evaluate, wanted_features, why_not
     from crosshape.tasks.labelled import default_cache, encode, open_data
 
@@ -177,14 +179,15 @@ def run(options: argparse.Namespace) -> int:
                 device=str(model.device),
             )
         )
+    layout = data.layout if data is not None else open_layout(Path(options.data), options.layout)
     if "segmentation" in tasks:
-        show(segmentation(model, data, options, Progress))
+        show(segmentation(model, layout, options, Progress))
     if not rows:
         raise CrosshapeError(f"{printable(options.data)} has nothing that {options.task} can be measured on.")
     if not options.json:
         print_tables(rows)
     if options.out:
-        write(Path(options.out), rows, data, model, options, time.monotonic() - start)
+        write(Path(options.out), rows, layout, data, model, options, time.monotonic() - start)
         say(f"{options.out}: results.json and results.md")
     say(f"Done in {duration(time.monotonic() - start)}.")
     return 1 if data is not None and data.skipped else 0
@@ -280,15 +283,13 @@ def make_sources(
 
 
 def segmentation(
-    model: Model, data: LabelledSet | None, options: argparse.Namespace, progress: Callable[[str, int], Any]
+    model: Model, layout: Layout, options: argparse.Namespace, progress: Callable[[str, int], Any]
 ) -> list[Row]:
     """The rows of part segmentation; none where the data has no part labels and everything was asked for."""
     from crosshape.console import say
     from crosshape.errors import CrosshapeError, UsageError
-    from crosshape.shapes.layouts import open_layout
     from crosshape.tasks.segmentation import evaluate_segmentation
 
-    layout = open_layout(Path(options.data), options.layout) if data is None else data.layout
     if not layout.has_parts:
         reason = f"{options.data} has no labels of parts."
         if options.task == "segmentation":
@@ -343,6 +344,7 @@ def print_tables(rows: list[Row]) -> None:
 def write(
     folder: Path,
     rows: list[Row],
+    layout: Layout,
     data: LabelledSet | None,
     model: Model,
     options: argparse.Namespace,
@@ -377,29 +379,30 @@ def write(
             "torch": torch.__version__,
         },
     }
+    about["data"] = {
+        "note": (data.split(0) if data is not None else layout).note,
+        "layout": layout.name,
+        "variant": layout.variant,
+        "fingerprint": layout.fingerprint,
+        "classes": layout.classes,
+        "warnings": layout.warnings,
+    }
     if data is not None:
-        about["data"] = {
-            "note": data.split(0).note,
-            "layout": data.layout.name,
-            "variant": data.layout.variant,
-            "fingerprint": data.layout.fingerprint,
-            "classes": data.layout.classes,
+        about["data"] |= {
             "fifth": data.fifth,
             "splatted": data.splatted,
             "names": data.names,
             "labels": data.labels,
             "skipped": data.skipped,
-            "warnings": data.layout.warnings,
         }
     about["rows"] = [{**row.json(), "detail": row.detail} for row in rows]
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     os.chmod(made, 0o755)
     (made / "results.json").write_text(json.dumps(plain(about), indent=1) + "\n", encoding="utf-8")
-    text = f"`{about['command']}`\n\n"
-    if data is not None:
-        text += f"{about['data']['note']}. "
-        text += f"The views of {data.splatted:,} shapes are splats of their points. " if data.splatted else ""
+    text = f"`{about['command']}`\n\n{about['data']['note']}. "
+    if data is not None and data.splatted:
+        text += f"The views of {data.splatted:,} shapes are splats of their points. "
     text += f"Model {model.fingerprint}, {about['date']}, {about['machine']['device']}, {sys.platform}.\n\n"
     (made / "results.md").write_text(text + markdown(rows), encoding="utf-8")
     made.rename(folder)
@@ -413,7 +416,8 @@ def vars_of(options: argparse.Namespace) -> list[str]:
     for action in parser._actions:
         value = getattr(options, action.dest, None)
         if action.option_strings and value not in (None, False, action.default):
-            words += [action.option_strings[0]] + ([] if value is True else [str(value)])
+            text = ",".join(f"{v:g}" for v in value) if isinstance(value, list) else str(value)
+            words += [action.option_strings[0]] + ([] if value is True else [text])
     return words
 
 
