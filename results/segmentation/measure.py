@@ -80,7 +80,9 @@ def main() -> None:
             f"| {name} | {head} | {labels} | {' | '.join(figures)} | {100 * low:.1f} to {100 * high:.1f} |"
         )
     facts = {
-        "command": shlex.join(["python", "results/segmentation/measure.py", *sys.argv[1:]]),
+        "command": shlex.join(
+            ["python", "results/segmentation/measure.py", *map(without_place, sys.argv[1:])]
+        ),
         "date": datetime.date.today().isoformat(),
         "crosshape": __version__,
         "torch": torch.__version__,
@@ -112,6 +114,11 @@ def main() -> None:
     (options.out / "results.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
     draw(model, data, settings, options.out / "parts.png")
     print("\n".join(text))
+
+
+def without_place(word: str) -> str:
+    """An argument as it is published: of a path elsewhere only the name."""
+    return Path(word).name if word.startswith("/") else word
 
 
 def draw(model, data, settings, path: Path) -> None:  # type: ignore[no-untyped-def]
