@@ -51,9 +51,13 @@ def run(options: argparse.Namespace) -> int:
     training, network = chosen(options)
     if options.minutes is not None and not 0 < options.minutes < 1e6:
         raise UsageError(f"--minutes is {options.minutes}; it must be above 0")
+    import signal
+
     import torch
 
     from crosshape.learning.training import train
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     if options.threads is not None:
         if not 1 <= options.threads <= 1024:

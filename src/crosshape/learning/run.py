@@ -8,10 +8,13 @@ metrics.jsonl       one object a line: step, epoch, losses, rates; tensorboard/ 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import shutil
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,21 @@ class Place:
 
     step: int = 0
     seconds: float = 0.0
+
+
+@contextlib.contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Hold the run folder for this process. Raises CrosshapeError where another one is training into it."""
+    with (run / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CrosshapeError(
+                f"another process is training into {run}; wait for it, or use a new folder."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def write_settings(run: Path, network: NetworkSettings, training: TrainSettings, **facts: Any) -> None:
@@ -76,7 +94,7 @@ def begin(run: Path, resume: bool, overwrite: bool) -> bool:
         raise CrosshapeError(f"{run} is a file; give a folder for the run.")
     there = (run / SETTINGS).exists()
     if not there:
-        if run.is_dir() and any(run.iterdir()):
+        if run.is_dir() and any(p.name != ".lock" for p in run.iterdir()):
             raise CrosshapeError(f"{run} is not empty and holds no run; give a new folder.")
         if resume:
             raise CrosshapeError(f"{run} holds no run to resume. Leave --resume out to start one.")

@@ -91,7 +91,8 @@ def train(
         facts = {"library": str(shapes.path), "version": __version__, "threads": torch.get_num_threads()}
         folder.write_settings(run, network, training, **facts)
     try:
-        learner.run(run, quiet)
+        with folder.alone(run):
+            learner.run(run, quiet)
     except KeyboardInterrupt:
         say(f"\nstopped at {folder.progress_of(run)}; saved. Go on with:")
         say(f"  crosshape train {shapes.path} {run} --resume")

@@ -140,10 +140,13 @@ class Model(nn.Module):
 
     def encode(self, shape: str | Path) -> ShapeFeatures:
         """Features of a shape file, read, sampled and rendered as in a library of default settings."""
+        from crosshape.shapes.guard import Guard
         from crosshape.shapes.prepare import prepare_file
         from crosshape.shapes.views import downscale
 
-        prepared = prepare_file(Path(shape), PrepareSettings(points=max(2048, self.point_count)))
+        settings = PrepareSettings(points=max(2048, self.point_count))
+        with Guard(1) as guard:
+            prepared = guard.call(prepare_file, Path(shape), settings)
         views = downscale(prepared.views, self.image_size)
         return ShapeFeatures(self.encode_points(prepared.points[None])[0], self.encode_views(views[None])[0])
 

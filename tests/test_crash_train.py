@@ -1,0 +1,110 @@
+"""Training killed anywhere: the run resumes and ends with the same weights, bit for bit, as one that was not."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from crosshape.errors import CrosshapeError
+from crosshape.learning import run as folder
+from crosshape.networks.model import load_model
+
+HERE = Path(__file__).resolve().parent
+
+
+class Server:
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "killed_training.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, run: Path, after: float | None = None, at: int | None = None) -> dict:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"run": str(run), "after": after, "at": at}) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        assert "error" not in answer, "the run failed instead of going on"
+        return answer
+
+
+@pytest.fixture(scope="module")
+def server():
+    one = Server()
+    yield one
+    one.process.stdin.close()
+    one.process.wait(60)
+    one.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def whole(server, tmp_path_factory):
+    """The uninterrupted run: its fingerprint, how many calls change a file, and the seconds it takes."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    start = time.monotonic()
+    answer = server(run)
+    return answer["fingerprint"], answer["calls"], time.monotonic() - start
+
+
+def check_and_finish(server, run: Path, fingerprint: str) -> None:
+    if (run / "model.safetensors").exists() and (run / "card.json").exists():
+        load_model(run, "cpu")  # what is there is whole
+    if (run / folder.STATE).exists():
+        assert folder.load_state(run) is not None
+    assert server(run)["fingerprint"] == fingerprint
+    assert load_model(run, "cpu").fingerprint == fingerprint
+    rows = folder.read_metrics(run)
+    assert [row["step"] for row in rows] == sorted({row["step"] for row in rows}), "a row twice"
+
+
+def kill_at_moments(server, whole, folder_: Path, moments: int) -> int:
+    fingerprint, _, seconds = whole
+    chance = random.Random(5)
+    killed = 0
+    for number in range(moments):
+        run = folder_ / f"moment-{number}"
+        killed += server(run, after=chance.uniform(0, 1.1 * seconds))["killed"]
+        check_and_finish(server, run, fingerprint)
+    return killed
+
+
+def test_killed_at_a_few_moments(server, whole, tmp_path):
+    assert kill_at_moments(server, whole, tmp_path, 6) >= 3
+
+
+@pytest.mark.slow
+def test_killed_at_a_hundred_moments(server, whole, tmp_path):
+    assert kill_at_moments(server, whole, tmp_path, 100) >= 60
+
+
+def kill_at_calls(server, whole, folder_: Path, every: int) -> None:
+    fingerprint, calls, _ = whole
+    assert calls > 20
+    for at in range(every // 2 + 1, calls + 1, every):
+        run = folder_ / f"call-{at}"
+        assert server(run, at=at)["killed"]
+        check_and_finish(server, run, fingerprint)
+
+
+def test_killed_at_some_writes_and_renames(server, whole, tmp_path):
+    kill_at_calls(server, whole, tmp_path, 9)
+
+
+@pytest.mark.slow
+def test_killed_at_every_write_and_rename(server, whole, tmp_path):
+    kill_at_calls(server, whole, tmp_path, 1)
+
+
+def test_two_processes_do_not_train_into_one_run(tmp_path):
+    with folder.alone(tmp_path), pytest.raises(CrosshapeError, match="another process is training into"):
+        folder.alone(tmp_path).__enter__()
+    with folder.alone(tmp_path):
+        pass
