@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from crosshape.networks.model import untrained_model
 from crosshape.shapes.layouts import Item, Layout
 from crosshape.tasks.evaluation import Source, evaluate, pooled, vectors, wanted_features, why_not
 from crosshape.tasks.labelled import FeatureSet, LabelledSet, encode, open_data
-from crosshape.tasks.tables import markdown, tables
+from crosshape.tasks.tables import latex, markdown, published, tables
 
 
 @pytest.fixture(scope="module")
@@ -302,3 +303,15 @@ def test_tables_leave_out_columns_that_say_nothing():
     assert kind == "retrieval"
     text = markdown(rows)
     assert "### recognition" in text and "C from 0.0001 0.0003" in text
+
+
+def test_latex_escapes_and_published_figures_stand_apart():
+    data, features = labelled()
+    rows = list(evaluate(data, [Source("a_b & c", lambda seed: features)], ["recognition-3d"]))
+    text = latex(rows)
+    assert r"points & a\_b \& c & 1.000 & 1.000 & 1.000 to 1.000 & 1 \\" in text
+    assert r"95 \% & seeds \\" in text
+    assert published(data.layout) == ""
+    forty = replace(data.layout, name="modelnet", classes=tuple(f"c{i:02d}" for i in range(40)))
+    assert published(forty).startswith("### published, other data or renderings may apply\n")
+    assert "| CMCV | DGCNN | 89.8 |" in published(forty)

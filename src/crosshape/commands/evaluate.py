@@ -101,7 +101,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scratch", action="store_true", help="segmentation: also the same network from random weights"
     )
-    parser.add_argument("--out", metavar="FOLDER", help="a new folder for results.json and results.md")
+    parser.add_argument("--out", metavar="FOLDER", help="a new folder for results.json, .md and .tex")
     parser.add_argument(
         "--cache", metavar="FOLDER", help="keeps shapes and features (default ~/.cache/crosshape)"
     )
@@ -188,7 +188,7 @@ def run(options: argparse.Namespace) -> int:
         print_tables(rows)
     if options.out:
         write(Path(options.out), rows, layout, data, model, options, time.monotonic() - start)
-        say(f"{options.out}: results.json and results.md")
+        say(f"{options.out}: results.json, results.md, results.tex")
     say(f"Done in {duration(time.monotonic() - start)}.")
     return 1 if data is not None and data.skipped else 0
 
@@ -350,7 +350,7 @@ def write(
     options: argparse.Namespace,
     seconds: float,
 ) -> None:
-    """results.json (everything needed to repeat it) and results.md in a new folder, which appears whole."""
+    """results.json (everything needed to repeat it), .md and .tex in a new folder, which appears whole."""
     import json
     import os
     import platform
@@ -362,7 +362,7 @@ def write(
     import torch
 
     from crosshape import __version__
-    from crosshape.tasks.tables import markdown
+    from crosshape.tasks.tables import latex, markdown, published
 
     about: dict[str, Any] = {
         "command": shlex.join(["crosshape", "evaluate", *vars_of(options)]),
@@ -404,7 +404,8 @@ def write(
     if data is not None and data.splatted:
         text += f"The views of {data.splatted:,} shapes are splats of their points. "
     text += f"Model {model.fingerprint}, {about['date']}, {about['machine']['device']}, {sys.platform}.\n\n"
-    (made / "results.md").write_text(text + markdown(rows), encoding="utf-8")
+    (made / "results.md").write_text(text + markdown(rows) + "\n" + published(layout), encoding="utf-8")
+    (made / "results.tex").write_text(latex(rows), encoding="utf-8")
     made.rename(folder)
 
 
