@@ -34,7 +34,7 @@ PARTS = ("shapes", "new-shapes", "shapes.lance", "new-shapes.lance", "run", REPO
 PREPARE = PrepareSettings(points=1024, image_size=128)
 NETWORK = NetworkSettings(k=16, edge_widths=(32, 32, 64, 128), point_width=512, image_width=32)
 """Slimmer than the default networks, so that a few minutes on two cores are enough to learn something."""
-TRAIN = replace(RECIPES["dense"], points=256, image_size=64)
+TRAIN = replace(RECIPES["dense"], points=256, image_size=64, held_out=0.0)
 
 SEEDS = 3
 """Untrained models that are measured."""
@@ -103,6 +103,7 @@ def run_demo(
     seen, new = libraries
 
     run = folder / "run"
+    resume = (run / "run.toml").exists()
     say(f"2/4  learning from {len(seen)} shapes, without labels, for about {settings.minutes:g} minutes")
     model = train(
         seen,
@@ -110,13 +111,13 @@ def run_demo(
         settings=training or replace(TRAIN, seed=settings.seed),
         network=NETWORK,
         minutes=None if training else settings.minutes,
-        resume=(run / "run.toml").exists(),
+        resume=resume,
         device=device,
     )
     for library in libraries:
         embed(model, library, progress=Progress)
     say(f"3/4  measuring on {len(new)} new shapes that training did not see")
-    report = measure(seen, new, model, run, settings, started)
+    report = measure(seen, new, model, run, settings, None if resume else started)
     say("4/4  writing the report")
     report.write(folder / REPORT)
     return report
@@ -162,11 +163,11 @@ def check_same(folder: Path, settings: DemoSettings) -> None:
 
 
 def measure(
-    seen: Library, new: Library, model: Model, run: Path, settings: DemoSettings, started: float
+    seen: Library, new: Library, model: Model, run: Path, settings: DemoSettings, started: float | None
 ) -> Report:
     """Recognition and retrieval of the new shapes by every source, and all that the page shows of them.
 
-    started: time.monotonic() when this call of the demo began.
+    started: time.monotonic() when the demo began, None where it goes on with an earlier one.
     """
     from crosshape.learning.run import read_metrics
     from crosshape.tasks.metrics import confusion_matrix
@@ -202,8 +203,8 @@ def measure(
             (f"{len(classes)}", "kinds"),
             (f"{round(curves[-1]['epoch']) if curves else 0}", "epochs"),
             (duration(60 * float(model.card["minutes"])), "of training"),
-            (str(model.card["device"]), f"and {model.card['threads']} processor threads"),
-            (duration(time.monotonic() - started), "from start to page"),
+            (f"{model.card['device']}, {model.card['threads']}", "processor threads"),
+            *([(duration(time.monotonic() - started), "from start to page")] if started else []),
         ),
         sources=tuple(sources),
         figures=figures,
