@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crosshape.networks.kernels import kernel, on_threads
+from crosshape.networks.kernels import array, kernel, narrowed, on_threads, widened
 
 SLOPE = 0.2
 """Slope of LeakyReLU below zero (second-hand)."""
 
-_BLOCK = 1 << 22
-"""Distances held at once on a CPU: 16 MB in float32, which stays in the last-level cache."""
+_BLOCK = 1 << 21
+"""Distances held at once on a CPU: 8 MB in float32, which stays in the last-level cache."""
 
 
 def nearest_neighbours(x: Tensor, k: int) -> Tensor:
@@ -70,7 +70,6 @@ class EdgeConv(nn.Module):
         scale = self.norm.weight * sign
         difference, centre = (self.linear.weight * sign[:, None]).chunk(2, dim=1)
         both = nn.functional.linear(x, torch.cat([difference, centre - difference]))
-        both = both.to(self.norm.weight.dtype)
         if self.training:
             y, mean, variance = edge_max_norm(both, scale, self.norm.bias, neighbours, self.norm.eps)
             remember(self.norm, mean * sign, variance, neighbours.numel())
@@ -87,18 +86,18 @@ def edge_max_norm(
     """(B, N, 2D) [p, q], scale >= 0 -> LeakyReLU(BatchNorm(max_j p_j + q_i)) (B, N, D), mean, variance."""
     if both.device.type == "cpu":
         return _EdgeMaxNorm.apply(both, scale, bias, neighbours, eps)
-    return edge_max_norm_torch(both, scale, bias, neighbours, eps)
+    return edge_max_norm_torch(both.to(scale.dtype), scale, bias, neighbours, eps)
 
 
 def edge_max(both: Tensor, factor: Tensor, shift: Tensor, neighbours: Tensor) -> Tensor:
     """(B, N, 2D) [p, q], factor >= 0 -> LeakyReLU(factor (max_j p_j + q_i) + shift) (B, N, D)."""
     if both.device.type == "cpu" and not (torch.is_grad_enabled() and both.requires_grad):
         batch, count, width = both.shape[0], both.shape[1], both.shape[2] // 2
-        y = torch.empty(batch, count, width, dtype=both.dtype)
+        y = torch.empty(batch, count, width, dtype=factor.dtype)
         on_threads(
             _max_affine,
             batch * count,
-            both.detach().contiguous().view(-1, 2 * width).numpy(),
+            array(both.contiguous().view(-1, 2 * width)),
             neighbours.view(-1, neighbours.shape[2]).numpy(),
             factor.detach().numpy(),
             shift.detach().numpy(),
@@ -106,7 +105,7 @@ def edge_max(both: Tensor, factor: Tensor, shift: Tensor, neighbours: Tensor) ->
             y.view(-1, width).numpy(),
         )
         return y
-    p, q = both.chunk(2, dim=2)
+    p, q = both.to(factor.dtype).chunk(2, dim=2)
     return nn.functional.leaky_relu(factor * (gather(p, neighbours).amax(dim=2) + q) + shift, SLOPE)
 
 
@@ -148,7 +147,7 @@ def edge_max_norm_torch(
 
 
 class _EdgeMaxNorm(torch.autograd.Function):
-    """`edge_max_norm` on a CPU; the backward pass walks the reversed graph, so every row has one writer."""
+    """`edge_max_norm` on a CPU, with [p, q] in float32, float64 or bfloat16, all else in the type of scale."""
 
     @staticmethod
     def forward(
@@ -158,146 +157,116 @@ class _EdgeMaxNorm(torch.autograd.Function):
         width = both.shape[2] // 2
         points, edges = batch * count, batch * count * k
         flat = both.detach().contiguous().view(points, 2 * width)
-        near = neighbours.view(points, k).numpy()
-        total = torch.empty(points, width, dtype=both.dtype)
+        pairs, near = array(flat), neighbours.view(points, k).numpy()
+        scale, bias = scale.detach(), bias.detach()
+        total, top = (torch.empty(points, width, dtype=scale.dtype) for _ in range(2))
         slot = torch.empty(points, width, dtype=torch.uint8)
-        sums = on_threads(_max_sum, points, flat.numpy(), near, count, total.numpy(), slot.numpy())
-        first, sources, slots = _reversed(near, count)
+        arrays = total.numpy(), slot.numpy(), top.numpy()
+        sums = on_threads(_max_sum, points, pairs, near, count, *arrays)
+        first, sources = _reversed(near, count)
         p_sum, q_sum = torch.from_numpy(np.sum(sums, axis=0))
         mean_p, mean_q = p_sum / edges, q_sum / points
-        sums = on_threads(
-            _squares, points, flat.numpy(), total.numpy(), first, mean_p.numpy(), mean_q.numpy(), k
-        )
+        means = mean_p.numpy(), mean_q.numpy()
+        sums = on_threads(_squares, points, pairs, total.numpy(), first, *means, k)
         variance = torch.from_numpy(np.sum(sums, axis=0)) / edges
-        mean = (mean_p + mean_q).to(both.dtype)
-        rstd = torch.rsqrt(variance + eps).to(both.dtype)
-        factor = scale.detach() * rstd
-        shift = bias.detach() - mean * factor
-        y = torch.empty(points, width, dtype=both.dtype)
-        on_threads(
-            _picked_affine,
-            points,
-            flat.numpy(),
-            near,
-            slot.numpy(),
-            factor.numpy(),
-            shift.numpy(),
-            count,
-            y.numpy(),
-        )
-        ctx.save_for_backward(flat, total, slot, y, mean, rstd, scale.detach(), bias.detach())
-        ctx.graph = near, first, sources, slots
-        ctx.count, ctx.k = count, k
-        variance = variance.to(both.dtype)
+        mean = (mean_p + mean_q).to(scale.dtype)
+        rstd = torch.rsqrt(variance + eps).to(scale.dtype)
+        factor = scale * rstd
+        shift = bias - mean * factor
+        y = torch.empty_like(top)
+        on_threads(_affine, points, top.numpy(), factor.numpy(), shift.numpy(), y.numpy())
+        ctx.save_for_backward(flat, total, slot, top, mean, rstd, factor, shift)
+        ctx.graph = near, first, sources
+        ctx.count = count
+        variance = variance.to(scale.dtype)
         ctx.mark_non_differentiable(mean, variance)
         return y.view(batch, count, width), mean, variance
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        flat, total, slot, y, mean, rstd, scale, bias = ctx.saved_tensors
-        near, first, sources, slots = ctx.graph
-        count, k = ctx.count, ctx.k
-        points, width = y.shape
-        dy = gradients[0].contiguous().view(points, width)
-        dz = torch.empty_like(y)
+        flat, total, slot, top, mean, rstd, factor, shift = ctx.saved_tensors
+        near, first, sources = ctx.graph
+        points, width = top.shape
+        dy = gradients[0].to(top.dtype).contiguous().view(points, width)
+        dz = torch.empty_like(top)
+        scales = mean.numpy(), rstd.numpy(), factor.numpy()
         sums = on_threads(
-            _activation_back,
-            points,
-            flat.numpy(),
-            near,
-            slot.numpy(),
-            y.numpy(),
-            dy.numpy(),
-            mean.numpy(),
-            rstd.numpy(),
-            count,
-            dz.numpy(),
+            _activation_back, points, top.numpy(), dy.numpy(), *scales, shift.numpy(), dz.numpy()
         )
-        summed = torch.from_numpy(np.sum(sums, axis=0))
-        dbias, dscale = summed[0].to(y.dtype), summed[1].to(y.dtype)
-        edges = points * k
+        dbias, dscale = torch.from_numpy(np.sum(sums, axis=0)).to(top.dtype)
+        shares = (dbias / near.size).numpy(), (dscale / near.size).numpy()
         dboth = torch.empty_like(flat)
+        arrays = array(flat), near, total.numpy(), slot.numpy(), dz.numpy()
+        clouds = points // ctx.count
         on_threads(
-            _edges_back,
-            points,
-            flat.numpy(),
-            total.numpy(),
-            slot.numpy(),
-            dz.numpy(),
-            first,
-            sources,
-            slots,
-            mean.numpy(),
-            rstd.numpy(),
-            (scale * rstd).numpy(),
-            (dbias / edges).numpy(),
-            (dscale / edges).numpy(),
-            k,
-            dboth.numpy(),
+            _edges_back, clouds, *arrays, first, sources, *scales, *shares, ctx.count, array(dboth), least=1
         )
-        return dboth.view(-1, count, 2 * width), dscale, dbias, None, None
+        return dboth.view(clouds, ctx.count, 2 * width), dscale, dbias, None, None
 
 
-def _reversed(near: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Who has me as a neighbour: row starts (P + 1,), the points (P k,) and my slot with them (P k,)."""
+def _reversed(near: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Who has me as a neighbour: row starts (P + 1,), and those points (P k,)."""
     points, k = near.shape
     first = np.zeros(points + 1, np.int64)
     sources = np.empty(points * k, np.int32)
-    slots = np.empty(points * k, np.uint8)
-    on_threads(_reverse, points // count, near, count, first, sources, slots, least=1)
-    return first, sources, slots
+    on_threads(_reverse, points // count, near, count, first, sources, least=1)
+    return first, sources
 
 
 @kernel
 def _nearest(start, stop, dots, norms, found):  # type: ignore[no-untyped-def]
     """The k smallest of |x_j|^2 / 2 - x_i x_j for each row of dots (B N, N), into found (B N, k).
 
-    The minima of 64 interleaved groups bound the k-th smallest number from above (k groups hold one number
-    each that is no larger), so one pass keeps little more than k candidates.
+    The minima of 64 or more interleaved groups bound the k-th smallest number from above (k groups hold one
+    number each that is no larger), so only about k groups are looked at again, for little more than k
+    candidates. Halving finds a bound with k or k + 1 such groups without a branch that depends on data.
     """
     count, k = dots.shape[1], found.shape[1]
     groups = 64
-    while groups < 2 * k:
+    while groups < 2 * k or groups * 16 <= count:
         groups *= 2
+    whole = count // groups
     minima = np.empty(groups, dots.dtype)
-    heap = np.empty(k, dots.dtype)
-    values = np.empty(count, dots.dtype)
-    kept = np.empty(count, np.int32)
+    values = np.empty(count + 1, dots.dtype)
+    kept = np.empty(count + 1, np.int32)
     for row in range(start, stop):
         line, norm = dots[row], norms[row // count]
-        for j in range(count):
-            values[j] = norm[j] - line[j]
-        bound = np.inf
-        if count >= 4 * groups:
-            for g in range(groups):
-                minima[g] = values[g]
-            whole = count // groups
-            for block in range(1, whole):
-                base = block * groups
-                for g in range(groups):
-                    minima[g] = min(minima[g], values[base + g])
-            bound = _kth(minima, k)
         size = 0
-        for place in range(count):
-            if values[place] <= bound:
-                kept[size] = place
-                size += 1
-        if size <= k:  # below k only where numbers are not numbers: any places will do
-            for slot in range(size, k):
-                kept[slot] = slot
-            for slot in range(k):
-                found[row, slot] = kept[slot]
-            continue
-        for slot in range(k):
-            heap[slot] = values[kept[slot]]
-            found[row, slot] = kept[slot]
-        worst, limit = _largest(heap)
+        if whole < 4:
+            for j in range(count):
+                values[j] = norm[j] - line[j]
+                kept[j] = j
+            size = count
+        else:
+            for g in range(groups):
+                minima[g] = norm[g] - line[g]
+            for block in range(1, whole):
+                part = line[block * groups : (block + 1) * groups]
+                other = norm[block * groups : (block + 1) * groups]
+                for g in range(groups):
+                    value = other[g] - part[g]
+                    minima[g] = value if value < minima[g] else minima[g]
+            bound = _bound(minima, k)
+            for g in range(groups):
+                if minima[g] <= bound:
+                    for j in range(g, whole * groups, groups):
+                        values[size] = norm[j] - line[j]
+                        kept[size] = j
+                        size += 1 if values[size] <= bound else 0
+            for j in range(whole * groups, count):
+                values[size] = norm[j] - line[j]
+                kept[size] = j
+                size += 1 if values[size] <= bound else 0
+        for slot in range(size, k):  # below k only where numbers are not numbers: any places will do
+            kept[slot] = slot
+        worst, limit = _largest(values[:k])
         for slot in range(k, size):
-            value = values[kept[slot]]
-            if value < limit:
-                heap[worst] = value
-                found[row, worst] = kept[slot]
-                worst, limit = _largest(heap)
+            if values[slot] < limit:
+                values[worst] = values[slot]
+                kept[worst] = kept[slot]
+                worst, limit = _largest(values[:k])
+        for slot in range(k):
+            found[row, slot] = kept[slot]
 
 
 @kernel
@@ -310,59 +279,66 @@ def _largest(values):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _kth(values, k):  # type: ignore[no-untyped-def]
-    """The k-th smallest number; reorders values (quickselect)."""
-    low, high, target = 0, values.shape[0] - 1, k - 1
-    while low < high:
-        pivot = values[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if target <= j:
-            high = j
-        elif target >= i:
-            low = i
+def _bound(values, k):  # type: ignore[no-untyped-def]
+    """A number that k or more of the values do not exceed, and few more than k; about the k-th smallest."""
+    low, bound = values[0], values[0]
+    for value in values:
+        low = value if value < low else low
+        bound = value if value > bound else bound
+    for _ in range(12):
+        middle = (low + bound) / 2
+        below = 0
+        for value in values:
+            below += 1 if value <= middle else 0
+        if below < k:
+            low = middle
         else:
-            break
-    return values[target]
+            bound = middle
+            if below <= k + 1:
+                break
+    return bound
 
 
 @kernel
-def _max_sum(start, stop, both, near, count, total, slot):  # type: ignore[no-untyped-def]
-    """Per point, sum over the neighbours' p and the slot of the largest; per channel, sums of both halves."""
+def _max_sum(start, stop, both, near, count, total, slot, top):  # type: ignore[no-untyped-def]
+    """Per point, sum over the neighbours' p, slot of the largest, and largest plus q; sums of p and q."""
     k, width = near.shape[1], total.shape[1]
-    best = np.empty(width, both.dtype)
-    acc = np.empty(width, both.dtype)
+    best = np.empty(width, total.dtype)
+    acc = np.empty(width, total.dtype)
     arg = np.empty(width, np.uint8)
     sums = np.zeros((2, width), np.float64)
     for i in range(start, stop):
         base = i // count * count
-        row = both[base + near[i, 0]]
-        for c in range(width):
-            best[c] = row[c]
-            acc[c] = row[c]
-            arg[c] = 0
-        for s in range(1, k):
-            row = both[base + near[i, s]]
-            mark = np.uint8(s)
+        best[:] = -np.inf
+        acc[:] = 0
+        arg[:] = 0
+        for s in range(0, k - 3, 4):  # four at a time: half the traffic of one at a time
+            r0, r1 = both[base + near[i, s]], both[base + near[i, s + 1]]
+            r2, r3 = both[base + near[i, s + 2]], both[base + near[i, s + 3]]
+            s0, s1, s2, s3 = np.uint8(s), np.uint8(s + 1), np.uint8(s + 2), np.uint8(s + 3)
             for c in range(width):
-                value = row[c]
+                v0, v1, v2, v3 = widened(r0[c]), widened(r1[c]), widened(r2[c]), widened(r3[c])
+                acc[c] += (v0 + v1) + (v2 + v3)
+                left, mark = v1 if v1 > v0 else v0, s1 if v1 > v0 else s0
+                right, other = v3 if v3 > v2 else v2, s3 if v3 > v2 else s2
+                mark, left = other if right > left else mark, right if right > left else left
+                arg[c] = mark if left > best[c] else arg[c]
+                best[c] = left if left > best[c] else best[c]
+        for s in range(k - k % 4, k):
+            row, mark = both[base + near[i, s]], np.uint8(s)
+            for c in range(width):
+                value = widened(row[c])
                 acc[c] += value
-                higher = value > best[c]
-                best[c] = value if higher else best[c]
-                arg[c] = mark if higher else arg[c]
+                arg[c] = mark if value > best[c] else arg[c]
+                best[c] = value if value > best[c] else best[c]
+        own = both[i, width:]
         for c in range(width):
+            q = widened(own[c])
             total[i, c] = acc[c]
             slot[i, c] = arg[c]
+            top[i, c] = best[c] + q
             sums[0, c] += acc[c]
-            sums[1, c] += both[i, width + c]
+            sums[1, c] += q
     return sums
 
 
@@ -373,90 +349,109 @@ def _squares(start, stop, both, total, first, mean_p, mean_q, k):  # type: ignor
     sums = np.zeros(width, np.float64)
     for i in range(start, stop):
         degree = first[i + 1] - first[i]
-        row, near = both[i], total[i]
+        row, own, near = both[i], both[i, width:], total[i]
         for c in range(width):
-            p = row[c] - mean_p[c]
-            q = row[width + c] - mean_q[c]
+            p = widened(row[c]) - mean_p[c]
+            q = widened(own[c]) - mean_q[c]
             sums[c] += degree * p * p + q * (k * q + 2 * (near[c] - k * mean_p[c]))
     return sums
 
 
 @kernel
-def _picked_affine(start, stop, both, near, slot, factor, shift, count, y):  # type: ignore[no-untyped-def]
-    width = y.shape[1]
+def _affine(start, stop, top, factor, shift, y):  # type: ignore[no-untyped-def]
     for i in range(start, stop):
-        base = i // count * count
-        for c in range(width):
-            top = both[base + near[i, slot[i, c]], c]
-            value = factor[c] * (top + both[i, width + c]) + shift[c]
+        for c in range(y.shape[1]):
+            value = factor[c] * top[i, c] + shift[c]
             y[i, c] = value if value >= 0 else value * SLOPE
 
 
 @kernel
 def _max_affine(start, stop, both, near, factor, shift, count, y):  # type: ignore[no-untyped-def]
     k, width = near.shape[1], y.shape[1]
-    best = np.empty(width, both.dtype)
+    best = np.empty(width, y.dtype)
     for i in range(start, stop):
         base = i // count * count
-        row = both[base + near[i, 0]]
-        for c in range(width):
-            best[c] = row[c]
-        for s in range(1, k):
+        best[:] = -np.inf
+        for s in range(0, k - 3, 4):
+            r0, r1 = both[base + near[i, s]], both[base + near[i, s + 1]]
+            r2, r3 = both[base + near[i, s + 2]], both[base + near[i, s + 3]]
+            for c in range(width):
+                v0, v1, v2, v3 = widened(r0[c]), widened(r1[c]), widened(r2[c]), widened(r3[c])
+                left = v1 if v1 > v0 else v0
+                right = v3 if v3 > v2 else v2
+                left = right if right > left else left
+                best[c] = left if left > best[c] else best[c]
+        for s in range(k - k % 4, k):
             row = both[base + near[i, s]]
             for c in range(width):
-                best[c] = max(best[c], row[c])
+                value = widened(row[c])
+                best[c] = value if value > best[c] else best[c]
+        own = both[i, width:]
         for c in range(width):
-            value = factor[c] * (best[c] + both[i, width + c]) + shift[c]
+            value = factor[c] * (best[c] + widened(own[c])) + shift[c]
             y[i, c] = value if value >= 0 else value * SLOPE
 
 
 @kernel
-def _activation_back(start, stop, both, near, slot, y, dy, mean, rstd, count, dz):  # type: ignore[no-untyped-def]
+def _activation_back(start, stop, top, dy, mean, rstd, factor, shift, dz):  # type: ignore[no-untyped-def]
     """dz = dy * LeakyReLU', and per channel the sums of dz and of dz * normalised maximum."""
-    width = y.shape[1]
+    width = dz.shape[1]
     sums = np.zeros((2, width), np.float64)
     for i in range(start, stop):
-        base = i // count * count
         for c in range(width):
-            g = dy[i, c] if y[i, c] >= 0 else dy[i, c] * SLOPE
-            top = both[base + near[i, slot[i, c]], c]
+            g = dy[i, c] if factor[c] * top[i, c] + shift[c] >= 0 else dy[i, c] * SLOPE
             dz[i, c] = g
             sums[0, c] += g
-            sums[1, c] += g * (top + both[i, width + c] - mean[c]) * rstd[c]
+            sums[1, c] += g * (top[i, c] - mean[c]) * rstd[c]
     return sums
 
 
 @kernel
 def _edges_back(  # type: ignore[no-untyped-def]
-    start, stop, both, total, slot, dz, first, sources, slots, mean, rstd, factor, a, b, k, dboth
+    start, stop, both, near, total, slot, dz, first, sources, mean, rstd, factor, a, b, count, dboth
 ):
-    """Gradients of p and q: dh_ij = factor (g_ij - a - b (p_j + q_i - mean) rstd) summed over i, over j."""
-    width = total.shape[1]
-    picked = np.empty(width, both.dtype)
-    around = np.empty(width, both.dtype)
-    for i in range(start, stop):
+    """Gradients of p and q: dh_ij = factor (g_ij - a - b (p_j + q_i - mean) rstd) summed over i, over j.
+
+    g_ij is not 0 where i chose j: scattered within the cloud. The sum of q_i over who has j as a neighbour
+    walks the reversed graph. A cloud has one thread, so every number has one writer.
+    """
+    k, width = near.shape[1], total.shape[1]
+    picked = np.empty((count, width), total.dtype)
+    around = np.empty(width, total.dtype)
+    for cloud in range(start, stop):
+        base = cloud * count
         picked[:] = 0
-        around[:] = 0
-        for e in range(first[i], first[i + 1]):
-            source, mark = sources[e], slots[e]
-            gradient, row, marks = dz[source], both[source], slot[source]
+        for i in range(base, base + count):
+            places, marks, gradient = near[i], slot[i], dz[i]
             for c in range(width):
-                around[c] += row[width + c]
-                picked[c] += gradient[c] if marks[c] == mark else 0
-        degree = first[i + 1] - first[i]
-        for c in range(width):
-            p, q = both[i, c], both[i, width + c]
-            spread = b[c] * rstd[c]
-            dboth[i, c] = factor[c] * (
-                picked[c] - degree * a[c] - spread * (degree * (p - mean[c]) + around[c])
-            )
-            dboth[i, width + c] = factor[c] * (
-                dz[i, c] - k * a[c] - spread * (total[i, c] + k * (q - mean[c]))
-            )
+                picked[places[marks[c]], c] += gradient[c]
+        for i in range(base, base + count):
+            around[:] = 0
+            edge, last = first[i], first[i + 1]
+            degree = last - edge
+            while edge + 4 <= last:
+                q0, q1 = both[sources[edge], width:], both[sources[edge + 1], width:]
+                q2, q3 = both[sources[edge + 2], width:], both[sources[edge + 3], width:]
+                for c in range(width):
+                    around[c] += (widened(q0[c]) + widened(q1[c])) + (widened(q2[c]) + widened(q3[c]))
+                edge += 4
+            while edge < last:
+                q0 = both[sources[edge], width:]
+                for c in range(width):
+                    around[c] += widened(q0[c])
+                edge += 1
+            row, own, dp, dq = both[i], both[i, width:], dboth[i], dboth[i, width:]
+            for c in range(width):
+                p, q = widened(row[c]), widened(own[c])
+                spread = b[c] * rstd[c]
+                chosen = picked[i - base, c] - degree * a[c]
+                dp[c] = narrowed(factor[c] * (chosen - spread * (degree * (p - mean[c]) + around[c])), dp[c])
+                chosen = dz[i, c] - k * a[c]
+                dq[c] = narrowed(factor[c] * (chosen - spread * (total[i, c] + k * (q - mean[c]))), dq[c])
 
 
 @kernel
-def _reverse(start, stop, near, count, first, sources, slots):  # type: ignore[no-untyped-def]
+def _reverse(start, stop, near, count, first, sources):  # type: ignore[no-untyped-def]
     """Reverse the graph of the clouds start..stop by counting."""
     k = near.shape[1]
     degree = np.empty(count + 1, np.int64)
@@ -474,7 +469,5 @@ def _reverse(start, stop, near, count, first, sources, slots):  # type: ignore[n
         for i in range(count):
             for s in range(k):
                 j = near[base + i, s]
-                place = edge + degree[j]
+                sources[edge + degree[j]] = base + i
                 degree[j] += 1
-                sources[place] = base + i
-                slots[place] = s

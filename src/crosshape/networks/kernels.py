@@ -7,11 +7,50 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
+from torch import Tensor
 
 kernel = njit(nogil=True, cache=True, fastmath={"contract", "arcp", "nsz", "reassoc"})
 """Compile for this machine and keep the result; no parallel=True, whose threads do not survive a fork."""
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """A tensor's memory as numpy sees it; bfloat16, which numpy has not, as uint16 (see `widened`)."""
+    tensor = tensor.detach()
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def widened(x: Any) -> Any:
+    """Within a kernel: the number that x stands for, where a uint16 is the upper half of a float32."""
+    raise NotImplementedError
+
+
+def narrowed(value: Any, like: Any) -> Any:
+    """Within a kernel: a number as `like` is kept, to the nearest where that is the upper half of a float32."""
+    raise NotImplementedError
+
+
+@overload(widened, inline="always")
+def _widened(x):  # type: ignore[no-untyped-def]
+    if isinstance(x, types.Integer):
+        return lambda x: np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
+    return lambda x: x
+
+
+@overload(narrowed, inline="always")
+def _narrowed(value, like):  # type: ignore[no-untyped-def]
+    if not isinstance(like, types.Integer):
+        return lambda value, like: value
+
+    def rounded(value, like):  # type: ignore[no-untyped-def]
+        bits = np.float32(value).view(np.uint32)
+        odd = (bits >> np.uint32(16)) & np.uint32(1)
+        return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+    return rounded
 
 
 @cache

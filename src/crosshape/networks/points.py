@@ -45,12 +45,24 @@ class PointNetwork(nn.Module):
         """Clouds (B, N, 3) -> (B, N, C): every EdgeConv layer, and the pooled cloud beside every point."""
         layers = torch.cat(self.layers(points), dim=2)
         whole = norm_pool(self.mix(layers), self.mix_norm)
+        layers = layers.to(whole.dtype)
         return torch.cat([layers, whole[:, None].expand(-1, layers.shape[1], -1)], dim=2)
 
     def layers(self, points: Tensor) -> list[Tensor]:
-        """Clouds (B, N, 3) -> the outputs (B, N, width) of the EdgeConv layers."""
-        x, out = points, []
+        """Clouds (B, N, 3) -> the outputs (B, N, width) of the EdgeConv layers, as products read them.
+
+        Neighbours are sought among outputs in full precision.
+        """
+        x, full, out = points, points, []
         for edge in self.edges:
-            x = edge(x, nearest_neighbours(x, min(self.k, x.shape[1])))
+            full = edge(x, nearest_neighbours(full, min(self.k, full.shape[1])))
+            x = full.to(_precision(full))
             out.append(x)
         return out
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    """The type in which linear layers read x: once here, not again in each that reads it."""
+    kind = x.device.type
+    cast = torch.is_autocast_enabled(kind) and x.dtype == torch.float32
+    return torch.get_autocast_dtype(kind) if cast else x.dtype
