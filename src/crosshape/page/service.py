@@ -1,0 +1,365 @@
+"""What the page can do, without HTTP: answer searches, read uploads and meshes in guarded children, draw the map.
+
+Everything here blocks; the server calls it on threads. Two workers: `uploads` reads and encodes what people
+bring, `meshes` reads the library's own files and lays out the map, so that neither waits for the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosshape.errors import CrosshapeError, UnreadableShape
+from crosshape.page import layout
+from crosshape.page.catalogue import Catalogue, Filters, Kept, Snapshot
+from crosshape.page.glb import write_glb
+from crosshape.page.jobs import Worker
+from crosshape.page.problems import Problem
+from crosshape.page.review import Review
+from crosshape.search import query
+from crosshape.search.pictures import PICTURES, read_picture
+from crosshape.search.query import Answer, Sought, Where
+from crosshape.settings import Limits
+from crosshape.shapes.files import FORMATS, load_shape
+from crosshape.shapes.guard import Guard
+from crosshape.shapes.prepare import prepare_file, warm_up
+
+if TYPE_CHECKING:
+    from crosshape.networks.model import Model
+
+UPLOAD = Limits(
+    max_bytes=128 << 20, max_faces=2_000_000, max_vertices=4_000_000, memory=2 << 30, seconds=60.0
+)
+"""What an upload may cost."""
+
+SHOWN = replace(Limits(), memory=3 << 30, seconds=60.0, max_bytes=512 << 20, max_faces=3_000_000)
+"""What a mesh of the library may cost to be shown; of larger ones the stored points are shown."""
+
+REMEMBERED = 200
+"""Uploads whose features are remembered, so that the address of their answer works."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What is remembered of an upload: its file's name, its features, pictures of it (PNG), facts; not the file."""
+
+    name: str
+    kind: str
+    what: Sought
+    pictures: tuple[bytes, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Service:
+    """An open library and what answers for it; close it when done."""
+
+    def __init__(self, path: Path, run: str | None = None, places: int = 8) -> None:
+        self.catalogue = Catalogue(path)
+        self.run = run
+        self.uploads, self.meshes = Worker("uploads", places), Worker("meshes", 64)
+        self.upload_guard = Guard(1, UPLOAD, warm_up)
+        self.mesh_guard = Guard(1, SHOWN)
+        self.folder = Path(tempfile.mkdtemp(prefix="crosshape-serve-"))
+        self.pictures, self.scenes = Kept(64 << 20), Kept(192 << 20)
+        self.remembered: OrderedDict[str, Upload] = OrderedDict()
+        self.map = Map(self)
+        self.review = Review(path)
+        self._lock = threading.Lock()
+        self._model: tuple[str, Model] | None = None
+
+    def close(self) -> None:
+        """End the workers and their children, and leave nothing of any upload."""
+        for worker in (self.uploads, self.meshes, self.review, self.map):
+            worker.close()
+        for guard in (self.upload_guard, self.mesh_guard):
+            guard.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def now(self) -> Snapshot:
+        """The newest snapshot of the library. Raises Problem where it is gone."""
+        return self.catalogue.now()
+
+    def warm(self) -> None:
+        """Load features, model and the reading child before the first person asks."""
+
+        def load() -> None:
+            with contextlib.suppress(CrosshapeError, Problem):
+                snapshot = self.now()
+                if len(snapshot) <= query.EXACT:
+                    snapshot.gallery()
+                self.model(snapshot)
+
+        def start(guard: Guard) -> None:
+            with contextlib.suppress(CrosshapeError):
+                guard.call(os.getpid)
+
+        self.uploads.soon(load)
+        self.uploads.soon(start, self.upload_guard)
+        self.meshes.soon(start, self.mesh_guard)
+
+    # Searching
+
+    def model(self, snapshot: Snapshot) -> Model:
+        """The model that embedded the library. Raises Problem where it is not there."""
+        fingerprint = self.fingerprint(snapshot)
+        with self._lock:
+            if self._model is None or self._model[0] != fingerprint:
+                try:
+                    loaded = query.library_model(snapshot.library, fingerprint, self.run)
+                except CrosshapeError as error:
+                    raise Problem(409, "no-model", str(error)) from None
+                self._model = (fingerprint, loaded)
+            return self._model[1]
+
+    def fingerprint(self, snapshot: Snapshot) -> str:
+        """The model whose features all shapes have. Raises Problem where there is none."""
+        path = snapshot.library.path
+        models = snapshot.library.models()
+        models.pop(None, None)
+        if not models:
+            words = f"The library has no features yet. Make them: crosshape embed RUN {path}"
+            raise Problem(409, "not-embedded", words)
+        return str(models.most_common(1)[0][0])
+
+    def like(
+        self,
+        snapshot: Snapshot,
+        what: list[Sought],
+        top: int,
+        over: str,
+        filters: Filters,
+        calibrate: bool = True,
+    ) -> Answer:
+        """The shapes most like what is sought, of those that pass the filters. Raises Problem."""
+        library = snapshot.library
+        if any(one.picture is not None for one in what):
+            over = "views"
+        try:
+            if len(snapshot) > query.EXACT:
+                from crosshape.search import index
+
+                return index.ask(library, what, top, over, _where(filters))
+            shapes = snapshot.gallery()
+            scores = query.scores_of(library, shapes, what, over)
+            picture = what[0].picture is not None
+            usual = query.usual_scores(library, shapes, over, picture) if calibrate else None
+            keep = snapshot.mask(filters) if filters else None
+            return Answer(query.ranked(scores, shapes, what, top, keep), usual)
+        except CrosshapeError as error:
+            raise Problem(409, "cannot-search", str(error)) from None
+
+    def named(self, snapshot: Snapshot, row: int) -> Sought:
+        """What a shape of the library looks for. Raises Problem."""
+        try:
+            if len(snapshot) > query.EXACT:
+                return query.sought(snapshot.library, [snapshot.names[row]])[0]
+            shapes = snapshot.gallery()
+        except CrosshapeError as error:
+            raise Problem(409, "not-embedded", str(error)) from None
+        return Sought(shapes.points[row], shapes.views[row], None, snapshot.names[row])
+
+    def receive(self, filename: str) -> Path:
+        """A new private folder and the path in it under which an upload is written; only the suffix is theirs.
+
+        Raises Problem for a suffix that is neither a shape's nor a picture's.
+        """
+        suffix = os.path.splitext(filename)[1].lower()
+        if suffix not in FORMATS and suffix not in PICTURES:
+            known = " ".join((*FORMATS, *PICTURES))
+            what = f"'{suffix}' files are" if suffix else "A file without a suffix is"
+            raise Problem(415, "unknown-format", f"{what} neither shapes nor pictures known here: {known}.")
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        return folder / (secrets.token_hex(8) + suffix)
+
+    def look(self, path: Path, filename: str) -> Upload:
+        """Read an upload in the child and encode it. Raises Problem. Runs on the worker."""
+        snapshot = self.now()
+        model = self.model(snapshot)
+        settings = snapshot.library.settings
+        try:
+            if path.suffix in PICTURES:
+                picture = self.upload_guard.call(read_picture, str(path), settings.image_size)
+                return Upload(filename, "picture", query.encode_picture(picture, model), (_png(picture),))
+            prepared = self.upload_guard.call(prepare_file, str(path), settings, UPLOAD)
+        except UnreadableShape as error:
+            kind = "picture" if path.suffix in PICTURES else "shape"
+            raise Problem(422, "unreadable", f"This file gives no {kind}: {error.reason}.") from None
+        facts = prepared.facts
+        known = {
+            "format": facts.format,
+            "faces": facts.faces,
+            "vertices": facts.vertices,
+            "bytes": facts.bytes,
+            "extents": list(facts.extents),
+            "notes": list(facts.notes),
+        }
+        pictures = tuple(_png(view) for view in prepared.views)
+        return Upload(filename, "shape", query.encode_query(prepared, model), pictures, known)
+
+    def remember(self, upload: Upload) -> str:
+        """Keep what is known of an upload under a random name."""
+        token = secrets.token_urlsafe(12)
+        with self._lock:
+            self.remembered[token] = upload
+            while len(self.remembered) > REMEMBERED:
+                self.remembered.popitem(last=False)
+        return token
+
+    def recall(self, token: str) -> Upload:
+        """What was remembered. Raises Problem 404."""
+        with self._lock:
+            upload = self.remembered.get(token)
+        if upload is None:
+            words = "This search is not remembered any more. Bring the file again."
+            raise Problem(404, "search-forgotten", words)
+        return upload
+
+    # Looking
+
+    def picture(self, snapshot: Snapshot, row: int, view: int) -> bytes:
+        """A stored view as its PNG. Raises Problem 404."""
+        views = snapshot.library.settings.views
+        if not 0 <= view < views:
+            raise Problem(404, "no-such-view", f"Views are numbered 0 to {views - 1}.")
+        key = (snapshot.pictures[row], view)
+        found = self.pictures.get(key)
+        if found is None:
+            found = snapshot.library.view_png(snapshot.names[row], view)
+            self.pictures.put(key, found)
+        return found
+
+    def scene(self, snapshot: Snapshot, row: int) -> bytes:
+        """A shape as GLB: its file read in the child, or the stored points and the reason. Runs on the worker."""
+        facts = snapshot.facts(row)
+        key = facts["content_hash"]
+        found = self.scenes.get(key)
+        if found is None:
+            try:
+                found = self.mesh_guard.call(
+                    glb_of_file, facts["path"], snapshot.library.settings.up, key, facts["centre"]
+                )
+            except UnreadableShape as error:
+                return self.cloud(snapshot, row, error.reason)
+            self.scenes.put(key, found)
+        return found
+
+    def cloud(self, snapshot: Snapshot, row: int, reason: str) -> bytes:
+        """The stored points of a shape as GLB."""
+        name, facts = snapshot.names[row], snapshot.facts(row)
+        points = snapshot.library.points([name])[0].astype(np.float64) * facts["radius"]
+        normals = snapshot.library.normals([name])[0]
+        centre = np.asarray(facts["centre"])
+        extras = {"shown": "points", "reason": reason}
+        return write_glb(points + centre, centre=centre, normals=normals, extras=extras)
+
+
+def _where(filters: Filters) -> Where | None:
+    """Filters as the vector index takes them. Raises Problem for words in the name, which it does not know."""
+    if filters.text:
+        words = "Words in the name cannot be asked for together with likeness in a library of this size."
+        raise Problem(400, "cannot-filter", words)
+    if not filters:
+        return None
+    formats = tuple(filters.format.split(",")) if filters.format else ()
+    return Where(
+        min_size=filters.min_size,
+        max_size=filters.max_size,
+        min_faces=filters.min_faces,
+        max_faces=filters.max_faces,
+        formats=formats,
+        folder=filters.folder or None,
+    )
+
+
+def glb_of_file(path: str, up: str, content_hash: str, centre: list[float]) -> bytes:
+    """A file of the library as GLB, if it still is what was added. Runs in a guarded child."""
+    if not os.path.exists(path):
+        raise UnreadableShape("its file is not where it was")
+    shape = load_shape(path, SHOWN, up)
+    if shape.content_hash != content_hash:
+        raise UnreadableShape("its file has changed since it was added")
+    faces = None if shape.is_cloud else shape.faces
+    extras = {"shown": "points" if shape.is_cloud else "mesh"}
+    normals = shape.normals if shape.is_cloud else None
+    return write_glb(shape.vertices, faces, centre=centre, normals=normals, extras=extras)
+
+
+def _png(view: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(view).save(out, "PNG")
+    return out.getvalue()
+
+
+class Map:
+    """The places of all shapes: at once by principal components, then by t-SNE, which is kept beside the library."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.guard = Guard(1, Limits(memory=8 << 30, seconds=3600.0))
+        self._lock = threading.Lock()
+        self._key = ""
+        self._places: NDArray[np.float32] | None = None
+        self._refined: Future[Any] | None = None
+        self._worker = Worker("map", 4)
+
+    def places(self, snapshot: Snapshot) -> tuple[NDArray[np.float32], bool]:
+        """(N, 2) in the unit square, and whether these are final. Raises Problem where there are no features."""
+        fingerprint = self.service.fingerprint(snapshot)
+        text = "\n".join((fingerprint, *snapshot.names)).encode("utf-8", "surrogatepass")
+        key = f"{fingerprint}-{hashlib.sha256(text).hexdigest()[:16]}"
+        with self._lock:
+            if key != self._key:
+                kept = layout.read_map(self.file, key, len(snapshot))
+                self._key, self._refined = key, None
+                if kept is not None:
+                    self._places = kept
+                else:
+                    vectors = self._vectors(snapshot)
+                    self._places = layout.flat(vectors)
+                    self._refined = self._worker.soon(self._refine, key, vectors)
+            assert self._places is not None
+            done = self._refined is None or self._refined.done()
+            return self._places, done
+
+    def close(self) -> None:
+        """Refine no more, and end the child."""
+        self._worker.close()
+        self.guard.close()
+
+    @property
+    def file(self) -> Path:
+        """Where the map is kept: beside the library, under its name."""
+        path = self.service.catalogue.path
+        return path.with_name(path.name + ".map.json")
+
+    def _vectors(self, snapshot: Snapshot) -> NDArray[np.float32]:
+        try:
+            shapes = snapshot.gallery()
+        except CrosshapeError as error:
+            raise Problem(409, "not-embedded", str(error)) from None
+        return layout.components(shapes.points, shapes.views)
+
+    def _refine(self, key: str, vectors: NDArray[np.float32]) -> None:
+        with contextlib.suppress(CrosshapeError):
+            places = self.guard.call(layout.spread, vectors)
+            with self._lock:
+                if self._key == key:
+                    self._places = places
+            with contextlib.suppress(OSError):
+                layout.write_map(self.file, key, places)
