@@ -1,0 +1,186 @@
+"""Find the shapes that are in a library twice, and in which way; nothing is ever deleted.
+
+    crosshape duplicates parts.lance --html twice.html
+    crosshape duplicates parts.lance --csv twice.csv
+    crosshape duplicates parts.lance --calibrate 50
+
+Kinds, from the simplest: identical (the same bytes), re-exported, moved, scaled, mirrored, re-meshed, changed. Every
+shape of a group was laid on the group's first one and measured, surface to surface. --calibrate makes copies of
+your own shapes in all kinds, looks for them, and prints how many were found and how many pairs were wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crosshape.library.library import Library
+    from crosshape.search.duplicates import Group, Pair
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("library", metavar="LIBRARY", help="the library")
+    parser.add_argument("--kinds", metavar="K,K", help="only these kinds, as in identical,scaled")
+    parser.add_argument("--csv", metavar="FILE", help="write the pairs as a table for a spreadsheet")
+    parser.add_argument(
+        "--html", metavar="FILE", help="write a page with the pairs side by side, in one file"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that measure (default: all cores)"
+    )
+    parser.add_argument(
+        "--calibrate",
+        type=int,
+        metavar="N",
+        help="measure precision and recall on copies of N of your shapes",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="which shapes and copies (default: 0)"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="a line for each pair: kind, a, b, distance, scale, ...; or each score",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from crosshape.console import Progress, print_json, print_table, say
+    from crosshape.errors import UsageError
+    from crosshape.library.library import open_library
+    from crosshape.search.duplicates import KINDS, find_duplicates
+
+    kinds = [kind.strip() for kind in options.kinds.split(",")] if options.kinds else list(KINDS)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(f"--kinds names '{kind}'; known are {', '.join(KINDS)}")
+    library = open_library(options.library)
+    if options.calibrate is not None:
+        return show_calibration(library, options)
+    groups = find_duplicates(library, workers=options.workers, progress=Progress)
+    pairs = [pair for group in groups for pair in group.pairs if pair.kind in kinds]
+    if options.csv:
+        write_csv(options.csv, pairs)
+    if options.html:
+        write_pairs(options.html, library, groups, kinds)
+    if options.json:
+        for pair in pairs:
+            print_json(_line(pair))
+    elif pairs:
+        print_table(
+            ["kind", "shape", "its copy", "evidence"], [[p.kind, p.a, p.b, p.evidence()] for p in pairs]
+        )
+    count = len({pair.a for pair in pairs})
+    say(
+        f"{len(library):,} shapes, {count:,} of them have copies: {len(pairs):,} copies in all. Nothing was deleted."
+    )
+    return 0
+
+
+def show_calibration(library: Library, options: argparse.Namespace) -> int:
+    """Print the scores of known copies."""
+    from crosshape.console import Progress, print_json, print_table, say
+    from crosshape.search.copies import calibrate
+
+    scores, across = calibrate(
+        library, options.calibrate, seed=options.seed, workers=options.workers, progress=Progress
+    )
+    if options.json:
+        for score in scores:
+            print_json({**vars(score), "precision": score.precision, "recall": score.recall})
+    else:
+        head = [
+            "kind",
+            "made",
+            "found",
+            "as simpler",
+            "as looser",
+            "recall",
+            "reported",
+            "wrong",
+            "precision",
+        ]
+        print_table(
+            head,
+            [
+                [s.kind, s.made, s.found, s.simpler, s.looser, s.recall, s.reported, s.wrong, s.precision]
+                for s in scores
+            ],
+        )
+    if across:
+        say(
+            "Different shapes of this library that were found to be copies (where both were the user's own files,"
+        )
+        say("nobody knows, and they count in no score):")
+        for line in across[:20]:
+            say(f"  {line}")
+        if len(across) > 20:
+            say(f"  and {len(across) - 20:,} more")
+    return 0
+
+
+def write_csv(path: str, pairs: list[Pair]) -> None:
+    """The pairs as CSV that no spreadsheet takes for formulas."""
+    import csv
+    import io
+    from pathlib import Path
+
+    from crosshape.files import write_whole
+
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([*_line(pairs[0]), "evidence"] if pairs else ["kind", "a", "b"])
+    for pair in pairs:
+        writer.writerow([safe_cell(value) for value in (*_line(pair).values(), pair.evidence())])
+    write_whole(Path(path), out.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def safe_cell(value: object) -> object:
+    """Text that begins like a formula gets an apostrophe in front (OWASP, CSV injection); numbers stay."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
+        return "'" + value
+    return value
+
+
+def write_pairs(path: str, library: Library, groups: list[Group], kinds: list[str]) -> None:
+    """A page with every group: the first shape and its copies, with the evidence."""
+    from crosshape.search.duplicates import KINDS
+    from crosshape.search.pages import Card, Row, library_pictures, write_page
+
+    shown = [(g, [p for p in g.pairs if p.kind in kinds]) for g in groups]
+    shown = [(group, pairs) for group, pairs in shown if pairs]
+    pictures = library_pictures(
+        library, [n for g, pairs in shown for n in (g.representative, *(p.b for p in pairs))]
+    )
+    rows = [
+        Row(
+            group.representative,
+            [
+                Card(pictures[group.representative], group.representative, ("the first of the group",)),
+                *(Card(pictures[p.b], p.b, (p.kind, p.evidence())) for p in pairs),
+            ],
+        )
+        for group, pairs in shown
+    ]
+    count = sum(len(pairs) for _, pairs in shown)
+    lead = (
+        f"{count:,} copies in {len(rows):,} groups of {len(library):,} shapes. Nothing was deleted. "
+        + " ".join(f"{kind}: {text}." for kind, text in KINDS.items() if kind in kinds)
+    )
+    write_page(path, f"Copies in {library.path.name}", lead, rows)
+
+
+def _line(pair: Pair) -> dict[str, object]:
+    return {
+        "kind": pair.kind,
+        "a": pair.a,
+        "b": pair.b,
+        "distance": round(pair.distance, 6),
+        "scale": round(pair.scale, 6),
+        "units": pair.units,
+        "angle": round(pair.angle, 3),
+        "mirrored": pair.mirrored,
+        "shift": round(pair.shift, 6),
+        "sampled": pair.sampled,
+    }

@@ -1,0 +1,228 @@
+"""Duplicates: alignment against references, every kind on known copies, nothing on shapes that merely look alike."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from crosshape.cli import main
+from crosshape.commands.duplicates import safe_cell
+from crosshape.library.adding import add
+from crosshape.library.library import Library, create_library
+from crosshape.search import copies
+from crosshape.search.alignment import Surface, axis_turns, coarse, distances, to_triangles
+from crosshape.search.duplicates import KINDS, SAME, Pair, file_surface, find_duplicates, lay, unit_name
+from crosshape.settings import Limits, PrepareSettings
+from crosshape.shapes.files import load_shape
+from crosshape.shapes.made import make_shape, write_shape
+
+SETTINGS = PrepareSettings(points=1024, views=1, image_size=16)
+
+
+def surface(label: str, seed: int, folder: Path, turn: np.ndarray | None = None) -> Surface:
+    made = make_shape(label, seed)
+    path = folder / f"{label}{seed}.stl"
+    write_shape(made, path)
+    shape = load_shape(path)
+    found = file_surface(str(path), shape.content_hash, "auto", Limits())
+    assert found is not None and found.triangles is not None
+    if turn is None:
+        return found
+    return Surface(
+        (found.points @ turn.T).astype(np.float32),
+        (found.normals @ turn.T).astype(np.float32),
+        (found.triangles @ turn.T).astype(np.float32),
+    )
+
+
+def test_distance_to_triangles_agrees_with_trimesh(random: np.random.Generator) -> None:
+    import trimesh
+
+    points, triangles = random.normal(size=(500, 3)), random.normal(size=(500, 3, 3))
+    triangles[::7, 2] = triangles[::7, 1]  # some are lines
+    near = trimesh.triangles.closest_point(triangles, points)
+    assert np.allclose(to_triangles(points, triangles), np.linalg.norm(points - near, axis=1), atol=1e-9)
+
+
+def test_the_turns_of_the_axes_are_a_group() -> None:
+    turns = axis_turns()
+    known = {tuple(turn.ravel().astype(int)) for turn in turns}
+    assert len(known) == 24 and np.allclose(np.linalg.det(turns), 1)
+    assert all(tuple((a @ b).ravel().astype(int)) in known for a in turns for b in turns)
+
+
+@pytest.mark.parametrize("label", ["mug", "bolt", "chair"])
+def test_a_turn_is_recovered(label: str, tmp_path: Path) -> None:
+    turn = Rotation.random(random_state=3).as_matrix()
+    a = surface(label, 1, tmp_path)
+    b = surface(label, 1, tmp_path, turn)
+    # Other samples of the surfaces stand for what a library has.
+    few = [Surface(s.points[n : n + 1024], s.normals[n : n + 1024]) for s, n in ((a, 0), (b, 2048))]
+    away, poses = coarse(*few)
+    assert away < 1.3
+    pose, distance, _ = lay(a, b, poses)
+    assert distance < 1e-4 and not pose.mirrored
+    assert max(np.quantile(d, 0.99) for d in distances(a, b, pose)) == pytest.approx(distance)
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_what_is_not_symmetric_is_told_from_its_mirror_image(seed: int, tmp_path: Path) -> None:
+    """A mug that leans over has a hand."""
+    a = surface("mug", 1, tmp_path)
+    skew = np.array([[1, 0.3, 0.2], [0, 1, 0.25], [0, 0, 1]])
+    a = Surface((a.points @ skew).astype(np.float32), a.normals, (a.triangles @ skew).astype(np.float32))
+    normals = np.cross(a.triangles[:, 1] - a.triangles[:, 0], a.triangles[:, 2] - a.triangles[:, 0])
+    a = Surface(
+        a.points, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9), a.triangles
+    )
+    flip = np.diag([-1.0, 1, 1]) @ Rotation.random(random_state=seed).as_matrix()
+    b = Surface(a.points @ flip.T, a.normals @ flip.T, a.triangles @ flip.T)
+    few = [Surface(s.points[n : n + 1024], s.normals[n : n + 1024]) for s, n in ((a, 0), (b, 2048))]
+    pose, distance, _ = lay(a, b, coarse(*few)[1])
+    assert pose.mirrored and distance < SAME
+    assert np.allclose(pose.turn, flip, atol=0.01)
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """A chair, a bolt, a mug and another chair; of the first three a copy of each kind."""
+    folder = tmp_path_factory.mktemp("copied")
+    for number, (label, seed) in enumerate((("chair", 0), ("bolt", 1), ("mug", 2), ("chair", 7))):
+        place = folder / "shapes" / str(number)
+        place.mkdir(parents=True)
+        path = write_shape(make_shape(label, seed), folder / f"{number}.obj") or folder / f"{number}.obj"
+        shape = load_shape(path)
+        if number < 3:
+            copies.copies_of((str(path), shape.content_hash, str(place), number), "auto", Limits())
+        else:
+            shutil.copy(path, place / "0-original.obj")
+    return add(folder / "shapes", folder / "copies.lance", settings=SETTINGS, workers=1)
+
+
+@pytest.fixture(scope="module")
+def groups(copied: Library):
+    return find_duplicates(copied, workers=1)
+
+
+def test_every_kind_is_found_and_nothing_else(groups) -> None:
+    pairs = [pair for group in groups for pair in group.pairs]
+    assert all(pair.a.split("/")[0] == pair.b.split("/")[0] for pair in pairs)
+    assert {group.representative.split("/")[0] for group in groups} == {"0", "1", "2"}
+    order = list(KINDS)
+    kinds = {pair.b.split(".")[0]: pair.kind for pair in pairs if "0-original" in pair.a}
+    for number in range(3):
+        for kind in order[:5]:
+            found = kinds[f"{number}/{kind}"]
+            assert order.index(found) <= order.index(kind)
+            if kind in ("identical", "re-exported", "scaled"):
+                assert found == kind
+        assert f"{number}/re-meshed" in kinds
+    for pair in pairs:
+        if pair.kind == "scaled":
+            assert pair.units and pair.units == unit_name(pair.scale)
+
+
+def test_a_file_that_is_gone_is_measured_by_its_samples(copied: Library, tmp_path: Path) -> None:
+    folder = Path(copied.facts()["path"][0].as_py()).parents[1]
+    for name in ("0/0-original.obj", "2/0-original.obj"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(folder / name, tmp_path / name)
+    turned = next((folder / "0").glob("moved.*"))
+    shutil.copy(turned, tmp_path / "0" / turned.name)
+    library = add(tmp_path, tmp_path / "parts.lance", settings=SETTINGS, workers=1)
+    (tmp_path / "0" / turned.name).unlink()
+    (group,) = find_duplicates(library, workers=1)
+    (pair,) = group.pairs
+    assert pair.sampled and pair.evidence().endswith("(by samples)")
+    assert pair.kind in ("moved", "re-exported", "re-meshed")
+
+
+def test_no_shapes_and_one(tmp_path: Path, copied: Library) -> None:
+    empty = create_library(tmp_path / "empty.lance", SETTINGS)
+    assert find_duplicates(empty) == []
+    first = copied.facts()["path"][0].as_py()
+    assert find_duplicates(add(first, tmp_path / "one.lance", settings=SETTINGS, workers=1)) == []
+
+
+def test_units_are_named() -> None:
+    assert unit_name(25.4) == unit_name(1 / 25.4) == "inches and millimetres"
+    assert unit_name(1000.001) == "metres and millimetres" and unit_name(3.3) == ""
+
+
+def test_the_command_writes_tables_and_a_page(
+    copied: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(tmp_path / name) for name in ("twice.csv", "twice.html")]
+    words = [
+        "duplicates",
+        str(copied.path),
+        "--workers",
+        "1",
+        "--json",
+        "--csv",
+        paths[0],
+        "--html",
+        paths[1],
+    ]
+    assert main([*words, "--kinds", "identical,scaled"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 6 and {row["kind"] for row in rows} == {"identical", "scaled"}
+    keys = ["kind", "a", "b", "distance", "scale", "units", "angle", "mirrored", "shift", "sampled"]
+    assert list(rows[0]) == keys
+    with open(paths[0], newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["b"] for row in table] == [row["b"] for row in rows]
+    text = Path(paths[1]).read_text()
+    assert text.count("data:image/png;base64,") == 9 and "http:" not in text
+    assert main(["duplicates", str(copied.path), "--kinds", "same"]) == 2
+    assert capsys.readouterr().err == f"crosshape: --kinds names 'same'; known are {', '.join(KINDS)}\n"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+def test_no_cell_is_a_formula(text: str) -> None:
+    assert safe_cell(text) == "'" + text
+    assert safe_cell(-1.5) == -1.5 and safe_cell("a=b") == "a=b"
+
+
+def test_scores_count_what_they_say() -> None:
+    from crosshape.search.duplicates import Group
+
+    names = {
+        f"0000{i}/{kind}.stl" for i in range(2) for kind in ("0-original", "moved", "mirrored", "scaled")
+    }
+    groups = [
+        Group(
+            "00000/0-original.stl",
+            [
+                Pair("00000/0-original.stl", "00000/moved.stl", "moved"),
+                Pair("00000/0-original.stl", "00000/mirrored.stl", "moved"),
+                Pair("00000/0-original.stl", "00001/scaled.stl", "scaled"),
+            ],
+        ),
+        Group("00001/0-original.stl", [Pair("00001/0-original.stl", "00001/moved.stl", "re-meshed")]),
+    ]
+    scores, across = copies.count_scores(groups, ["x.obj", "y.obj"], names)
+    by = {score.kind: score for score in scores}
+    assert (by["moved"].made, by["moved"].found, by["moved"].looser, by["moved"].recall) == (2, 1, 1, 0.5)
+    assert (by["mirrored"].simpler, by["mirrored"].recall) == (1, 0.5)
+    assert (by["moved"].reported, by["moved"].wrong, by["moved"].precision) == (2, 0, 1.0)
+    assert (by["scaled"].reported, by["scaled"].wrong, by["scaled"].precision) == (1, 1, 0.0)
+    assert across == ["x.obj  y.obj  (scaled)"]
+
+
+@pytest.mark.slow
+def test_calibration_of_made_shapes(
+    made_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library = add(made_folder, tmp_path / "parts.lance", settings=SETTINGS, workers=1)
+    assert main(["duplicates", str(library.path), "--calibrate", "6", "--json", "--workers", "1"]) == 0
+    scores = {row["kind"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert list(scores) == list(KINDS)
+    assert all(score["wrong"] == 0 for score in scores.values())
+    assert min(scores[kind]["recall"] for kind in list(KINDS)[:5]) >= 0.95
