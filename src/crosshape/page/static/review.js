@@ -45,7 +45,7 @@ export async function review(root, { rest: [a, b], query, go }) {
       segments("Marks", [["", "all"], ["open", "not marked"]], query.get("show") || "", (value) => change("show", value)),
       h("a", { class: "button", href: "/duplicates/table.csv", download: "duplicates.csv" }, "Table"),
       h("button", { class: "button", type: "button", onclick: look }, "Look again")),
-    found.state === "old" ? h("p", { class: "verdict" }, "The library has changed since; look again for what is new.") : null);
+    found.state === "old" ? h("p", { class: "verdict" }, "The library has changed since; look again for what is new.") : "");
   if (!shown.length) root.append(empty(found.pairs.length ? "No pair passes" : "Nothing is there twice", found.pairs.length ? "" : "No two shapes lie on each other."));
   // Long lists are shown in portions, as far as someone scrolls.
   const list = arrows(h("div", { class: "groups" }));

@@ -42,7 +42,7 @@ export async function shapes(root, { query, go }) {
   root.append(head, filters(about, wanted, like ? null : sort, change), grid.root);
   const total = await grid.begin();
   const narrowed = FILTERS.some((key) => wanted[key]);
-  told.textContent = like ? `the ${count(total)} shapes most like it` : narrowed ? `${count(total)} of ${count(about.shapes)}` : `${count(total)} in ${about.name}`;
+  told.textContent = like ? (total === about.shapes - 1 ? "all other shapes, the most like it first" : `the ${count(total)} shapes most like it`) : narrowed ? `${count(total)} of ${count(about.shapes)}` : `${count(total)} in ${about.name}`;
   if (!total) {
     root.append(empty("Nothing passes these filters", "", h("button", { class: "button", type: "button", onclick: () => change(Object.fromEntries(FILTERS.map((key) => [key, ""]))) }, "Clear the filters")));
   }

@@ -46,6 +46,7 @@ export class Viewer {
     this.canvas = h("canvas", { tabIndex: 0, role: "img", "aria-label": `${label}. Drag or use the arrow keys to turn it, plus and minus to come nearer.` });
     this.words = h("span", { class: "say", hidden: true });
     this.root = h("div", { class: "stage" }, this.canvas, picture, this.words);
+    this.root.viewer = this;
     this.picture = picture;
     this.camera = { ...START };
     this.turning = turning && !still.matches;
