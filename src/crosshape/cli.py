@@ -19,9 +19,14 @@ COMMANDS = {
     "train": "learn features from a library, with no labels",
     "embed": "write features beside the shapes of a library",
     "search": "find shapes like a shape file, a picture, or a shape of the library",
+    "duplicates": "shapes that are there twice: identical, moved, scaled, mirrored, re-meshed",
+    "group": "like shapes together, a typical one for each group, and a map",
+    "tag": "tags from a few labelled shapes, proposed for the rest",
     "evaluate": "judge features by recognition, retrieval, few-shot and parts, on labelled data",
     "datasets": "the known data sets, what a folder holds, and fetching what may be fetched",
     "segment": "parts on shapes, from a few labelled ones",
+    "serve": "the library as a web page and an HTTP API, on this machine",
+    "convert": "turn a PyTorch checkpoint of somebody else into safetensors",
     "info": "what is this run, library or file?",
 }
 

@@ -43,11 +43,14 @@ SAME = 0.002
 REMESHED = 0.02
 """The same for a surface that was re-meshed."""
 
-CHANGED, MOST = 0.02, 0.75
+CHANGED, MOST = 0.015, 0.75
 """Of a changed shape at least the share MOST of both surfaces lies within CHANGED of the other."""
 
-FARTHEST = 0.3
+FARTHEST = 0.12
 """99 % of a changed shape lies within this."""
+
+HANDED = 1.5
+"""A mirror must bring loose copies nearer by this factor before it is believed."""
 
 FACES = 0.01
 """Share by which the number of faces may differ in a copy that was not re-meshed (exports drop some)."""
@@ -422,9 +425,14 @@ def lay(a: Surface, b: Surface, poses: Sequence[Pose]) -> tuple[Pose, float, flo
             result = (pose, *_quantiles(a, b, pose, 1024))
             if result[1] <= limit:
                 return result
-            best = min(best, result, key=lambda one: one[2] + one[1] / 10)
+            best = min(best, result, key=_looseness)
     pose = refine(a, b, best[0], rounds=20, free=True)
-    return min(best, (pose, *_quantiles(a, b, pose, 1024)), key=lambda one: one[2] + one[1] / 10)
+    return min(best, (pose, *_quantiles(a, b, pose, 1024)), key=_looseness)
+
+
+def _looseness(laid: tuple[Pose, float, float]) -> float:
+    pose, far, most = laid
+    return (most + far / 10) * (HANDED if pose.mirrored else 1.0)
 
 
 def tolerance(a: Surface, b: Surface) -> float:

@@ -1,0 +1,194 @@
+"""Tags learned from a few labelled shapes and proposed for the rest, with the precision that can be expected.
+
+One logistic regression a tag on the features (points and views of unit length), weighed so that rare tags count.
+Thresholds come from scores of labelled shapes that the classifier had not seen (stratified folds): a proposal is
+*ready* above the score from which at least READY of those were right, *to review* above the one from which at
+least REVIEW were, else there is *not enough evidence*.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crosshape.errors import CrosshapeError
+
+if TYPE_CHECKING:
+    from crosshape.library.library import Library
+
+READY, REVIEW = 0.95, 0.6
+"""Expected precision of what is ready, and of what is to be reviewed."""
+
+FOLDS = 5
+
+LEAST = 3
+"""Labelled shapes a tag needs to be learned; with fewer nothing can be said of its precision."""
+
+PRIOR = 1
+"""Wrong proposals that are added to those counted, so that three right of three do not promise certainty."""
+
+STATES = ("ready", "to review", "not enough evidence")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A tag for a shape: score, 0 to 1; its state; expected precision among those of this state and tag."""
+
+    name: str
+    tag: str
+    score: float
+    state: str
+    precision: float | None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A tag: labelled shapes; thresholds of ready and review; precision expected above them, None where never."""
+
+    tag: str
+    labelled: int
+    ready: float | None
+    ready_precision: float | None
+    review: float | None
+    review_precision: float | None
+
+
+def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
+    """Name -> tag of a CSV of `name,tag` rows, a head or not. Raises CrosshapeError with the line that is wrong."""
+    known = set(names)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CrosshapeError(f"{path} is no CSV in UTF-8: {error}.") from None
+    labels: dict[str, str] = {}
+    for number, row in enumerate(rows, 1):
+        cells = [cell.strip() for cell in row]
+        if not any(cells) or (number == 1 and cells[:2] == ["name", "tag"]):
+            continue
+        if len(cells) < 2 or not cells[0] or not cells[1]:
+            raise CrosshapeError(f"{path}, line {number}: two columns are needed, name and tag.")
+        if cells[0] not in known:
+            import difflib
+
+            near = difflib.get_close_matches(cells[0], names, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else "."
+            raise CrosshapeError(f"{path}, line {number}: there is no shape '{cells[0]}'{hint}")
+        if labels.get(cells[0], cells[1]) != cells[1]:
+            raise CrosshapeError(
+                f"{path}, line {number}: '{cells[0]}' has two tags, '{labels[cells[0]]}' and '{cells[1]}'."
+            )
+        labels[cells[0]] = cells[1]
+    if not labels:
+        raise CrosshapeError(f"{path} holds no labels. Write a line for each labelled shape: name,tag")
+    return labels
+
+
+def propose(
+    library: Library, labels: dict[str, str], *, over: str = "both", seed: int = 0
+) -> tuple[list[Learned], list[Proposal]]:
+    """What was learned of each tag, and the best tag for each shape without one. Raises CrosshapeError.
+
+    A shape that is like none of the labelled ones gets a low score for every tag: not enough evidence.
+    """
+    from crosshape.search.groups import described
+    from crosshape.search.query import gallery
+
+    counts = Counter(labels.values())
+    tags = sorted(tag for tag, count in counts.items() if count >= LEAST)
+    if not tags:
+        raise CrosshapeError(f"no tag has {LEAST} labelled shapes or more; label some more.")
+    if len(counts) < 2:
+        raise CrosshapeError("there is only one tag; a second one, such as 'other', shows what it is not.")
+    shapes = gallery(library)
+    vectors = described(shapes.points, shapes.views, over)
+    place = {name: row for row, name in enumerate(shapes.names)}
+    rows = np.array([place[name] for name in sorted(labels)])
+    truth = np.array([labels[shapes.names[row]] for row in rows])
+    mean, spread = vectors[rows].mean(axis=0), vectors[rows].std() + 1e-12
+    scaled = (vectors - mean) / spread
+    held = _held_out(scaled[rows], truth, tags, seed)
+    best = held.argmax(axis=1)
+    learned = []
+    for number, tag in enumerate(tags):
+        mine = best == number
+        right = truth[mine] == tag
+        ready, review = (threshold(held[mine, number], right, level) for level in (READY, REVIEW))
+        learned.append(Learned(tag, counts[tag], *ready, *review))
+    rest = np.array([row for row in range(len(shapes.names)) if shapes.names[row] not in labels], np.int64)
+    scores = _scores(scaled[rows], truth, scaled[rest], tags)
+    proposals = []
+    for row, line in zip(rest, scores, strict=True):
+        about = learned[int(line.argmax())]
+        score = float(line.max())
+        state, precision = judge(about, score)
+        proposals.append(Proposal(shapes.names[row], about.tag, round(score, 4), state, precision))
+    proposals.sort(key=lambda one: (STATES.index(one.state), one.tag, -one.score, one.name))
+    return learned, proposals
+
+
+def judge(about: Learned, score: float) -> tuple[str, float | None]:
+    """The state of a score of a tag, and the precision that can be expected."""
+    if about.ready is not None and score >= about.ready:
+        return "ready", about.ready_precision
+    if about.review is not None and score >= about.review:
+        return "to review", about.review_precision
+    return "not enough evidence", None
+
+
+def threshold(scores: np.ndarray, right: np.ndarray, level: float) -> tuple[float | None, float | None]:
+    """The lowest score from which at least `level` were right, and that share, PRIOR wrong ones counted in."""
+    order = np.argsort(-scores, kind="stable")
+    share = np.cumsum(right[order]) / (np.arange(len(order)) + 1 + PRIOR)
+    good = np.flatnonzero(share >= level)
+    if len(good) == 0:
+        return None, None
+    last = good[-1]
+    return float(scores[order[last]]), round(float(share[last]), 3)
+
+
+def _held_out(vectors: np.ndarray, truth: np.ndarray, tags: list[str], seed: int) -> np.ndarray:
+    """(N, T): scores of each labelled shape by a classifier that had not seen it."""
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = min(FOLDS, *(int((truth == tag).sum()) for tag in tags))
+    out = np.zeros((len(truth), len(tags)))
+    rare = np.where(np.isin(truth, tags), truth, "\0")
+    for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(vectors, rare):
+        out[test] = _scores(vectors[train], truth[train], vectors[test], tags)
+    return out
+
+
+def _scores(vectors: np.ndarray, truth: np.ndarray, asked: np.ndarray, tags: list[str]) -> np.ndarray:
+    """(M, T): probability of each tag against all others, each by itself, so that none may fit."""
+    from sklearn.linear_model import LogisticRegression
+
+    out = np.zeros((len(asked), len(tags)))
+    if len(asked):
+        for number, tag in enumerate(tags):
+            model = LogisticRegression(C=0.1, class_weight="balanced", max_iter=500)
+            out[:, number] = model.fit(vectors, truth == tag).predict_proba(asked)[:, 1]
+    return out
+
+
+def write_tags(library: Library, tags: dict[str, list[str]]) -> int:
+    """Keep tags beside the shapes, in a column `tags` of the library, replacing those of the named shapes."""
+    import pyarrow as pa
+
+    from crosshape.library.library import lance_words, writing
+
+    with writing(library.path):
+        if "tags" not in library.dataset.schema.names:
+            with lance_words(library.path, "write"):
+                library.dataset.add_columns(pa.field("tags", pa.list_(pa.string())))
+            library.refresh()
+        names = sorted(tags)
+        column = pa.array([tags[name] for name in names], pa.list_(pa.string()))
+        written = library._write_columns(names, {"tags": column})
+    library.refresh()
+    return written

@@ -1,0 +1,118 @@
+"""Tags: what was learned is right as often as it says; labels are read with clear errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_library import fill
+
+from crosshape.cli import main
+from crosshape.errors import CrosshapeError
+from crosshape.library.library import Library, create_library, open_library
+from crosshape.search.query import Where, search
+from crosshape.search.tags import Learned, judge, propose, read_labels, threshold
+from crosshape.settings import PrepareSettings
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Library:
+    """Lids, bolts and things that are neither, in a space where the first two overlap a little."""
+    random = np.random.default_rng(2)
+    names = [f"{kind}/{i:03d}.obj" for kind in ("bolt", "lid", "odd") for i in range(80)]
+    library = create_library(tmp_path / "parts.lance", PrepareSettings(points=8, views=2, image_size=8))
+    fill(library, names)
+    middles = random.normal(size=(3, 512)) * 0.12
+    vectors = (middles[np.repeat(range(3), 80)] + random.normal(size=(240, 512)) * 0.5).astype(np.float32)
+    library.write_features("aaaa1111", names, vectors, np.stack([vectors, vectors], axis=1))
+    return library
+
+
+def some_labels(library: Library, count: int) -> dict[str, str]:
+    return {name: name.split("/")[0] for name in library.names if int(name[-7:-4]) < count}
+
+
+def test_ready_tags_are_right_as_often_as_promised(mixed: Library) -> None:
+    learned, proposals = propose(mixed, some_labels(mixed, 30))
+    assert [one.tag for one in learned] == ["bolt", "lid", "odd"] and learned[0].labelled == 30
+    ready = [one for one in proposals if one.state == "ready"]
+    right = np.mean([one.name.startswith(one.tag) for one in ready])
+    assert len(ready) > 40 and right >= 0.9
+    assert len(proposals) == 150 and all(0 <= one.score <= 1 for one in proposals)
+    states = [one.state for one in proposals]
+    assert states == sorted(states, key=["ready", "to review", "not enough evidence"].index)
+    assert propose(mixed, some_labels(mixed, 30))[1] == proposals
+
+
+def test_few_labels_promise_little(mixed: Library) -> None:
+    learned, proposals = propose(mixed, some_labels(mixed, 3))
+    assert all(
+        one.ready is None for one in learned
+    )  # three of three right, and one wrong counted in, is 0.75
+    assert {one.state for one in proposals} <= {"to review", "not enough evidence"}
+
+
+def test_thresholds_against_a_count_by_hand() -> None:
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    right = np.array([True, True, True, False, True])
+    assert threshold(scores, right, 0.7) == (0.7, 0.75)  # 3 of 3, one wrong counted in
+    assert threshold(scores, right, 0.6) == (0.5, 0.667)  # 4 of 5, one more wrong: 4 of 6
+    assert threshold(scores, right, 0.9) == (None, None)
+    about = Learned("a", 5, 0.9, 0.97, 0.5, 0.7)
+    assert judge(about, 0.9) == ("ready", 0.97)
+    assert judge(about, 0.6) == ("to review", 0.7)
+    assert judge(about, 0.4) == ("not enough evidence", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no labels. Write a line for each labelled shape: name,tag"),
+        ("name,tag\nlid/000.obj\n", "line 2: two columns are needed, name and tag."),
+        ("lid/00.obj,lid\n", "line 1: there is no shape 'lid/00.obj'; did you mean 'lid/0"),
+        ("lid/000.obj,a\n\nlid/000.obj,b\n", "line 3: 'lid/000.obj' has two tags, 'a' and 'b'."),
+        ("lid/000.obj,\xff", "is no CSV in UTF-8: "),
+    ],
+)
+def test_labels_that_are_refused(mixed: Library, tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(CrosshapeError) as error:
+        read_labels(path, mixed.names)
+    assert words in str(error.value) and str(path) in str(error.value)
+
+
+def test_one_tag_or_too_few_labels(mixed: Library) -> None:
+    with pytest.raises(CrosshapeError, match="there is only one tag; a second one, such as 'other'"):
+        propose(mixed, dict.fromkeys(mixed.names[:5], "bolt"))
+    with pytest.raises(CrosshapeError, match="no tag has 3 labelled shapes or more; label some more."):
+        propose(mixed, {"lid/000.obj": "a", "lid/001.obj": "b"})
+
+
+def test_written_tags_are_found_by_search(
+    mixed: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "labels.csv", tmp_path / "out.csv"
+    lines = [f"{name},{'=bolt' if tag == 'bolt' else tag}" for name, tag in some_labels(mixed, 30).items()]
+    path.write_text("\n".join(["name,tag", *lines]))
+    words = ["tag", str(mixed.path), "--from", str(path), "--csv", str(out), "--write"]
+    assert main([*words, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [list(row) for row in rows] == [["name", "tag", "score", "state", "precision"]] * 150
+    with open(out, newline="") as file:
+        table = list(csv.DictReader(file))
+    assert {row["tag"] for row in table} == {"'=bolt", "lid", "odd"}  # no spreadsheet computes it
+    ready = {row["name"] for row in rows if (row["state"], row["tag"]) == ("ready", "lid")}
+    given = {name for name, tag in some_labels(mixed, 30).items() if tag == "lid"}
+    library = open_library(mixed.path)
+    hits = search(library, "lid/000.obj", top=999, where=Where(tag="lid"))
+    assert {hit.name for hit in hits} | {"lid/000.obj"} == ready | given
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == [
+        *("tag", "labelled", "ready", "precision", "to", "review", "precision")
+    ]
+    fill(library, ["new/1.obj"])  # a library with tags still takes shapes
+    assert len(open_library(mixed.path)) == 241
