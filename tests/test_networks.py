@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from conftest import TINY
 from plain_dgcnn import PlainDGCNN
 from torch import nn
 
+from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.networks.correspondence import CorrespondenceNetwork
 from crosshape.networks.edges import EdgeConv, edge_max_norm_torch, gather, nearest_neighbours
@@ -19,6 +21,7 @@ from crosshape.networks.images import ImageNetwork, from_colour
 from crosshape.networks.model import Model, choose_device, load_model, untrained_model
 from crosshape.networks.points import PointNetwork
 from crosshape.networks.pooling import norm_pool
+from crosshape.networks.weights import load_image_weights
 from crosshape.settings import NetworkSettings
 
 
@@ -232,6 +235,59 @@ def test_colour_weights_load_and_see_grey_as_three_equal_channels():
             grey[:, None].expand(-1, 3, -1, -1), colour["conv1.weight"], stride=2, padding=3
         )
     torch.testing.assert_close(first, usual, rtol=1e-4, atol=1e-4)
+
+
+def test_a_checkpoint_is_converted_and_loads_as_image_weights(tmp_path):
+    network = ImageNetwork(NetworkSettings())
+    colour = {f"module.{name}": value for name, value in network.state_dict().items()}
+    colour["module.conv1.weight"] = torch.randn(64, 3, 7, 7)
+    colour["module.fc.weight"] = torch.zeros(1000, 512)
+    torch.save({"state_dict": colour, "epoch": 3}, tmp_path / "r.pth")
+    assert main(["convert", str(tmp_path / "r.pth"), str(tmp_path / "r.safetensors")]) == 0
+    fresh = ImageNetwork(NetworkSettings())
+    load_image_weights(fresh, tmp_path / "r.safetensors")
+    assert torch.equal(fresh.layer3[0].conv1.weight, network.layer3[0].conv1.weight)
+    assert torch.equal(fresh.conv1.weight, colour["module.conv1.weight"].sum(dim=1, keepdim=True))
+
+
+class Evil:
+    def __reduce__(self):
+        return (open, ("ran-code", "w"))
+
+
+def test_checkpoints_that_want_to_run_code_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Evil()}, "evil.pth")
+    Path("none.pth").write_bytes(b"not a checkpoint")
+    torch.save([1, 2], "list.pth")
+    words = {
+        "evil": "holds more than tensors and could run code; it was not opened",
+        "none": "is no checkpoint",
+        "list": "holds no named tensors",
+        "absent": "is not there",
+    }
+    for name, text in words.items():
+        assert main(["convert", f"{name}.pth", "out.safetensors"]) == 1
+        assert text in capsys.readouterr().err
+    assert not Path("ran-code").exists() and not Path("out.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "weights, words",
+    [
+        ({"x": torch.zeros(1)}, "holds no 'conv1.weight'"),
+        ({"conv1.weight": torch.full((64, 3, 7, 7), float("nan"))}, "not finite"),
+        ({"conv1.weight": torch.zeros(64, 3, 7, 7)}, "does not fit ResNet-18: Missing key"),
+    ],
+)
+def test_image_weights_that_are_none(tmp_path, weights, words):
+    from safetensors.torch import save_file
+
+    save_file(weights, tmp_path / "w.safetensors")
+    with pytest.raises(CrosshapeError, match=words):
+        load_image_weights(ImageNetwork(TINY), tmp_path / "w.safetensors")
+    with pytest.raises(CrosshapeError, match="Convert it first: crosshape convert"):
+        load_image_weights(ImageNetwork(TINY), tmp_path / "w.pth")
 
 
 def test_a_saved_model_is_the_same_model(model, tmp_path, random):

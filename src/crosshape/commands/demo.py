@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         nargs="?",
         default="crosshape-demo",
-        help="made by the demo (default %(default)s)",
+        help="made by the demo (default crosshape-demo)",
     )
     for name, kind, text in (
         ("seen", int, "shapes of every kind to learn from"),

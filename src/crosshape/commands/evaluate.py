@@ -371,7 +371,7 @@ def write(
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "seconds": round(seconds, 1),
         "machine": {
-            "system": platform.platform(),
+            "system": f"{platform.system()} {platform.machine()}",
             "processor": platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
             "device": str(model.device),

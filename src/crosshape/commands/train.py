@@ -35,6 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="any other setting of networks or training (below), several times if need be",
     )
     parser.add_argument("--from", dest="initial", metavar="RUN", help="start from the weights of that run")
+    parser.add_argument(
+        "--image-weights", metavar="FILE", help="ResNet-18 weights to start from, safetensors"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all cores)")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
@@ -70,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
         settings=training,
         network=network,
         initial=options.initial,
+        image_weights=options.image_weights,
         device=options.device,
         minutes=options.minutes,
         resume=options.resume,

@@ -27,6 +27,7 @@ from crosshape.learning.augment import augment_points, augment_views
 from crosshape.learning.verdict import hold_out, measure, words
 from crosshape.networks.allocator import keep_memory
 from crosshape.networks.model import Model, autocast, choose_device, load_model, untrained_model
+from crosshape.networks.weights import load_image_weights
 from crosshape.settings import FEATURES, RECIPES, NetworkSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def train(
     settings: TrainSettings | None = None,
     network: NetworkSettings | None = None,
     initial: str | Path | None = None,
+    image_weights: str | Path | None = None,
     device: str = "auto",
     minutes: float | None = None,
     resume: bool = False,
@@ -55,8 +57,9 @@ def train(
     """Learn features of a library's shapes, with no labels, into the folder `run`; returns the model.
 
     `settings` default to those of the recipe ("dense" or "paper"); with `resume` those of the run are used.
-    `initial` is a run or a shipped model to start from. `minutes` sets the number of epochs to what fits in
-    that time, measured on the first steps. Ctrl-C saves and raises KeyboardInterrupt.
+    `initial` is a run or a shipped model to start from, `image_weights` a file of ResNet-18 weights.
+    `minutes` sets the number of epochs to what fits in that time, measured on the first steps. Ctrl-C saves and
+    raises KeyboardInterrupt.
     Raises CrosshapeError for a run that is there already, a library too small, a device that is not there.
     """
     from crosshape.library.library import Library, open_library
@@ -83,6 +86,8 @@ def train(
     learner = Learner(points, views, network, training, place, rows=rows)
     if initial and not resume:
         learner.model.load_state_dict(load_model(initial, "cpu").state_dict())
+    if image_weights and not resume:
+        load_image_weights(learner.model.images, Path(image_weights))
     if minutes is not None:
         epochs = learner.epochs_in(60 * minutes)
         training = replace(training, epochs=epochs)
