@@ -29,7 +29,8 @@ from crosshape.page.problems import Problem
 from crosshape.page.review import harmless
 from crosshape.page.server import create_app, page_files
 from crosshape.page.service import Service
-from crosshape.search.query import search
+from crosshape.page.together import Together, scored
+from crosshape.search.query import Sought, fused, search
 from crosshape.shapes.files import load_shape
 from crosshape.shapes.made import make_shape, write_shape
 
@@ -294,6 +295,29 @@ def test_an_upload_cannot_read_its_neighbours(client, service):
         answer = client.post("/search", files={"file": ("x.gltf", json.dumps(document).encode())})
         problem_of(answer, 422, "unreadable")
     (service.folder / "secret.bin").unlink()
+
+
+def test_searches_answered_together_are_those_answered_alone(service, random):
+    shapes = service.now().gallery()
+    asked = [Sought(shapes.points[row], shapes.views[row]) for row in range(7)]
+    for over in ("points", "views", "both"):
+        alone = [fused(shapes.points, shapes.views, one, over) for one in asked]
+        np.testing.assert_allclose(scored(shapes, asked, over), alone, atol=2e-6)
+    together, answers = Together(), {}
+    threads = [
+        threading.Thread(
+            target=lambda i=i: answers.update({i: together.scores(shapes, asked[i % 7], "both")})
+        )
+        for i in range(40)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    together.close()
+    for i, found in answers.items():
+        assert int(found.argmax()) == i % 7 and found.shape == (12,)
+    assert len(answers) == 40
 
 
 # The worker and its queue

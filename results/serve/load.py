@@ -44,12 +44,12 @@ def make(path: Path, count: int) -> None:
     classes = random.normal(size=(40, FEATURES)).astype(np.float32)
     views = [encode_view(random.integers(0, 256, (64, 64), dtype=np.uint8) // 8 * 8) for _ in range(64)]
 
+    def wide(array: np.ndarray) -> pa.Array:
+        return pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
+
     def batches():
         for start in range(0, count, 4096):
             rows = np.arange(start, min(start + 4096, count))
-            wide = lambda array: pa.FixedSizeListArray.from_arrays(
-                pa.array(array.reshape(-1)), array.shape[1]
-            )  # noqa: E731
             feature = (classes[rows % 40] + random.normal(size=(len(rows), FEATURES))).astype(np.float32)
             three = np.ones((len(rows), 3))
             columns = {

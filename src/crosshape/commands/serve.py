@@ -114,6 +114,7 @@ def listen(host: str, port: int | None) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, wanted))
+            listener.listen(1024)  # who asks before the server is ready waits
             return listener
         except OSError as error:
             listener.close()

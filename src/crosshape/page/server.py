@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
+from anyio import to_thread
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
@@ -210,6 +211,8 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        # Threads that wait for their turn to search must not keep others from looking.
+        to_thread.current_default_thread_limiter().total_tokens = settings.at_once
         service.warm()
         yield
 

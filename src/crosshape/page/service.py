@@ -30,6 +30,7 @@ from crosshape.page.glb import write_glb
 from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
 from crosshape.page.review import Review
+from crosshape.page.together import Together
 from crosshape.search import query
 from crosshape.search.pictures import PICTURES, read_picture
 from crosshape.search.query import Answer, Sought, Where
@@ -78,12 +79,13 @@ class Service:
         self.remembered: OrderedDict[str, Upload] = OrderedDict()
         self.map = Map(self)
         self.review = Review(path)
+        self.together = Together()
         self._lock = threading.Lock()
         self._model: tuple[str, Model] | None = None
 
     def close(self) -> None:
         """End the workers and their children, and leave nothing of any upload."""
-        for worker in (self.uploads, self.meshes, self.review, self.map):
+        for worker in (self.uploads, self.meshes, self.review, self.map, self.together):
             worker.close()
         for guard in (self.upload_guard, self.mesh_guard):
             guard.close()
@@ -154,8 +156,11 @@ class Service:
 
                 return index.ask(library, what, top, over, _where(filters))
             shapes = snapshot.gallery()
-            scores = query.scores_of(library, shapes, what, over)
             picture = what[0].picture is not None
+            if picture or len(what) > 1:
+                scores = query.scores_of(library, shapes, what, over)
+            else:
+                scores = self.together.scores(shapes, what[0], over)
             usual = query.usual_scores(library, shapes, over, picture) if calibrate else None
             keep = snapshot.mask(filters) if filters else None
             return Answer(query.ranked(scores, shapes, what, top, keep), usual)
