@@ -314,17 +314,27 @@ class Learner:
         return {"loss": total, **parts}
 
     def epochs_in(self, seconds: float) -> int:
-        """How many epochs fit in so many seconds, from three steps after a warm-up; at least one."""
+        """How many epochs fit in so many seconds, by the fastest of a few steps; at least one.
+
+        On a busy machine threads wait for each other: where one alone is faster, it is used from here on.
+        """
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-        for step in range(2):
-            self.losses(*self.batch(step))["loss"].backward()
-        start = time.monotonic()
-        for step in range(3):
-            self.losses(*self.batch(step))["loss"].backward()
-        took = (time.monotonic() - start) / 3
+        threads = torch.get_num_threads()
+        took: dict[int, float] = {}
+        for count in sorted({threads, 1}, reverse=True):
+            torch.set_num_threads(count)
+            times = []
+            for step in range(5):
+                start = time.monotonic()
+                self.losses(*self.batch(step))["loss"].backward()
+                times.append(time.monotonic() - start)
+            took[count] = min(times[1:])
+        best = min(took, key=lambda count: took[count])
+        torch.set_num_threads(best)
         self.model.load_state_dict(weights)
-        self.model.zero_grad(set_to_none=True)
-        return max(1, int(seconds / (1.05 * took * self.steps_per_epoch)))
+        for module in self._modules().values():
+            module.zero_grad(set_to_none=True)
+        return max(1, int(seconds / (1.1 * took[best] * self.steps_per_epoch)))
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         yield from self.model.named_parameters(prefix="model")
