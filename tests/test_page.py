@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
+from crosshape.page.catalogue import shape_id
 from crosshape.settings import PrepareSettings
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -330,6 +331,33 @@ def test_a_duplicate_is_reviewed(page, parts):
     assert (parts.parent / "shapes" / "mug copy.stl").exists()
 
 
+def test_tags_are_given_and_accepted(page, parts):
+    page.open()
+    page.wait("return document.querySelectorAll('main a.tile').length === 11")
+    for name in (
+        "bolt/bolt_0.stl",
+        "bolt/bolt_1.stl",
+        "bolt/bolt_2.stl",
+        *(f"chair/chair_{i}.stl" for i in range(3)),
+    ):
+        page.open(f"/shape/{shape_id(name)}")
+        page.wait("return !!document.querySelector('.tagged input')")
+        field = page.driver.find_element("css selector", ".tagged input")
+        field.clear()
+        field.send_keys(name.split("/")[0] + "\ue007")
+        page.wait("return document.getElementById('notes').textContent.includes('Tagged')")
+    kept = json.loads(parts.with_name("parts.lance.tags.json").read_bytes())["labels"]
+    assert kept["bolt/bolt_2.stl"] == "bolt" and len(kept) == 6
+    page.open("/tagging")
+    page.wait("return !document.querySelector('main .spin') && document.body.innerText.includes('proposed')")
+    assert "bolt 3 · chair 3 given" in page.text()
+    if page.js("return !!document.querySelector('.proposal button')"):
+        before = len(page.js("return [...document.querySelectorAll('.proposal')]"))
+        page.js("document.querySelector('.proposal button').click()")
+        page.wait("return document.querySelectorAll('.proposal').length === arguments[0]", before - 1)
+        assert len(json.loads(parts.with_name("parts.lance.tags.json").read_bytes())["labels"]) == 7
+
+
 def test_the_map_leads_to_a_shape(page):
     page.open("/atlas")
     page.wait(
@@ -376,7 +404,15 @@ def test_nothing_stands_out_of_the_window(page, size):
     one, other = page.js(
         "return [...(await (await fetch('/shapes?limit=2')).json()).shapes].map((shape) => shape.id)"
     )
-    for path in ("/", f"/shape/{one}", f"/compare/{one}/{other}", "/atlas", "/review", f"/?like={one}"):
+    for path in (
+        "/",
+        f"/shape/{one}",
+        f"/compare/{one}/{other}",
+        "/atlas",
+        "/review",
+        "/tagging",
+        f"/?like={one}",
+    ):
         page.open(path)
         wide = page.js("return [document.documentElement.scrollWidth, innerWidth]")
         assert wide[0] <= wide[1], (path, wide)

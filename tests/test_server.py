@@ -782,3 +782,75 @@ def test_pictures_of_uploads_are_png(service):
 
     view = np.arange(64, dtype=np.uint8).reshape(8, 8)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(_png(view)))), view)
+
+
+# Tags
+
+
+def test_tags_are_given_proposed_refused_and_kept(client, service, copied):
+    assert client.get("/tags").json()["given"] == []
+    names = service.now().names
+    for name in names:
+        label = name.split("/")[0]
+        if label in ("chair", "mug") and not name.endswith("_2.off"):
+            body = {"id": shape_id(name), "tag": f" {label} ", "said": "give"}
+            assert client.put("/tags", json=body).status_code == 204
+    assert client.get(f"/shapes/{shape_id('mug/mug_0.obj')}").json()["tag"] == "mug"
+
+    def settled() -> dict:
+        deadline = time.monotonic() + 60
+        while (state := client.get("/tags").json())["working"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return state
+
+    assert settled()["why_not"] == "no tag has 3 labelled shapes or more; label some more."
+    for label in ("chair", "mug"):
+        one = next(name for name in names if name.startswith(label) and name.endswith("_2.off"))
+        client.put("/tags", json={"id": shape_id(one), "tag": label, "said": "give"})
+    state = settled()
+    assert (
+        state["given"] == [{"tag": "chair", "count": 3}, {"tag": "mug", "count": 3}] and not state["why_not"]
+    )
+    assert [one["tag"] for one in state["learned"]] == ["chair", "mug"]
+    assert all(one["shape"]["name"].split("/")[0] in ("bolt", "table") for one in state["proposals"])
+    assert client.get("/tags/labels.csv").text.splitlines()[:2] == ["name,tag", "chair/chair_0.obj,chair"]
+    kept = json.loads((copied.parent / "parts.lance.tags.json").read_bytes())
+    assert kept["labels"]["mug/mug_0.obj"] == "mug"
+    for body in (
+        {"said": "give", "tag": ""},
+        {"said": "give", "tag": "x" * 81},
+        {"said": "delete", "tag": "x"},
+    ):
+        problem_of(client.put("/tags", json={"id": shape_id(names[0]), **body}), 422, "invalid")
+    assert client.put("/tags", json={"id": shape_id("mug/mug_0.obj"), "said": "clear"}).status_code == 204
+    assert client.get(f"/shapes/{shape_id('mug/mug_0.obj')}").json()["tag"] is None
+
+
+def test_a_refused_tag_is_proposed_no_more(service, copied):
+    from crosshape.page.tagging import Tagging
+    from crosshape.search.tags import Learned, Proposal
+
+    now = service.now()
+    one, other = now.names[0], now.names[1]
+
+    def propose(library, labels):
+        return [Learned("t", 3, 0.9, 0.97, 0.5, 0.7)], [
+            Proposal(one, "t", 0.95, "ready", 0.97),
+            Proposal(other, "t", 0.1, "not enough evidence", None),
+        ]
+
+    tagging = Tagging(copied.with_name("other.lance"), propose)
+    tagging.say(now.names[5], "t", "give")
+    deadline = time.monotonic() + 10
+    while tagging.state(now)["working"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert [(p["shape"]["name"], p["state"]) for p in tagging.state(now)["proposals"]] == [(one, "ready")]
+    tagging.say(one, "t", "refuse")
+    assert tagging.state(now)["proposals"] == []
+    tagging.file.write_text("{broken")
+    with pytest.raises(Problem, match="not overwritten"):
+        tagging.say(one, "t", "give")
+    assert tagging.file.read_text() == "{broken"
+    tagging.close()

@@ -107,6 +107,10 @@ class Snapshot:
             raise Problem(404, "no-such-shape", words)
         return row
 
+    def row_of(self, name: str) -> int | None:
+        """The row of a shape by its name, or None."""
+        return self.row.get(shape_id(name))
+
     def named(self, name: str) -> int:
         """The row of a shape by its name. Raises Problem 404."""
         return self.find(shape_id(name))

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from anyio import to_thread
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, StringConstraints
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
@@ -83,6 +83,7 @@ class ShapeFacts(ShapeLine):
     area: float
     notes: list[str]
     content_hash: str
+    tag: str | None
     changed: int
     embedded: bool
 
@@ -185,6 +186,50 @@ class Mark(BaseModel):
     mark: Literal["same", "different", "unsure"] | None
 
 
+class Given(BaseModel):
+    """A tag, and how many shapes people gave it."""
+
+    tag: str
+    count: int
+
+
+class LearnedTag(BaseModel):
+    """A tag that can be proposed; ready_precision: expected of what is ready, null where nothing is."""
+
+    tag: str
+    labelled: int
+    ready_precision: float | None
+
+
+class ProposedTag(BaseModel):
+    """A tag for a shape, ready or to review, and the precision to expect of such."""
+
+    shape: ShapeLine
+    tag: str
+    score: float
+    state: Literal["ready", "to review"]
+    precision: float | None
+
+
+class Tags(BaseModel):
+    """Tags that were given, what was learned of them, and the first 500 proposals of `total`."""
+
+    working: bool
+    why_not: str | None
+    given: list[Given]
+    learned: list[LearnedTag]
+    proposals: list[ProposedTag]
+    total: int
+
+
+class SaidTag(BaseModel):
+    """What someone says of a shape: this is its tag, it is not, or it has none."""
+
+    id: str
+    tag: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)] = "-"
+    said: Literal["give", "refuse", "clear"]
+
+
 Over = Literal["points", "views", "both"]
 Top = Annotated[int, Query(ge=1, le=200)]
 
@@ -281,6 +326,7 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
         return {
             **now.line(row),
             **{key: facts[key] for key in told},
+            "tag": service.tagging.kept()[0].get(now.names[row]),
             "changed": facts["modified"],
             "views": now.library.settings.views,
             "embedded": facts["model"] is not None,
@@ -416,6 +462,27 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
             text.encode("utf-8", "replace"),
             media_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": 'attachment; filename="duplicates.csv"'},
+        )
+
+    # Tags
+
+    @app.get("/tags", response_model=Tags, tags=["tags"])
+    def tags(now: Now) -> Any:
+        """The tags that were given, and those proposed for other shapes; learned in the background."""
+        return service.tagging.state(now)
+
+    @app.put("/tags", status_code=204, tags=["tags"])
+    def say(now: Now, told: SaidTag) -> None:
+        """Give a shape a tag, refuse one that is proposed, or take one back."""
+        service.tagging.say(now.names[now.find(told.id)], told.tag, told.said)
+
+    @app.get("/tags/labels.csv", response_class=PlainTextResponse, tags=["tags"])
+    def labels() -> Response:
+        """The tags that were given, as `crosshape tag --from` reads them."""
+        return PlainTextResponse(
+            service.tagging.table().encode("utf-8", "replace"),
+            media_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": 'attachment; filename="labels.csv"'},
         )
 
     # The server itself

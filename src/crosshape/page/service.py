@@ -30,6 +30,7 @@ from crosshape.page.glb import write_glb
 from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
 from crosshape.page.review import Review
+from crosshape.page.tagging import Tagging
 from crosshape.page.together import Together
 from crosshape.search import query
 from crosshape.search.pictures import PICTURES, read_picture
@@ -79,13 +80,15 @@ class Service:
         self.remembered: OrderedDict[str, Upload] = OrderedDict()
         self.map = Map(self)
         self.review = Review(path)
+        self.tagging = Tagging(path)
         self.together = Together()
         self._lock = threading.Lock()
         self._model: tuple[str, Model] | None = None
 
     def close(self) -> None:
         """End the workers and their children, and leave nothing of any upload."""
-        for worker in (self.uploads, self.meshes, self.review, self.map, self.together):
+        workers = (self.uploads, self.meshes, self.review, self.map, self.tagging, self.together)
+        for worker in workers:
             worker.close()
         for guard in (self.upload_guard, self.mesh_guard):
             guard.close()

@@ -8,8 +8,9 @@ import { found } from "./found.js";
 import { review } from "./review.js";
 import { shape } from "./shape.js";
 import { shapes } from "./shapes.js";
+import { tagging } from "./tagging.js";
 
-const routes = { "": shapes, shape, compare, atlas, found, review };
+const routes = { "": shapes, shape, compare, atlas, found, review, tagging };
 const main = document.getElementById("main"), find = document.getElementById("find"), picker = document.getElementById("file");
 let current = null, turn = 0;
 
@@ -154,7 +155,7 @@ document.getElementById("theme").addEventListener("click", turn_theme);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new CustomEvent("theme")));
 
 const keys = document.getElementById("keys");
-keys.append(h("h2", {}, "Keys"), h("dl", {}, [["/", "find by name"], ["← → ↑ ↓", "from shape to shape; turn a shape; move the map"], ["Enter", "open"], ["Esc", "back"], ["g m d", "shapes, map, duplicates"], ["o", "bring a file"], ["c", "hold a shape, to compare others with it"], ["s x u", "of a pair: the same, different, not sure"], ["+ −  0", "nearer, further, as at first"], ["t", "light or dark"], ["?", "this list"]]
+keys.append(h("h2", {}, "Keys"), h("dl", {}, [["/", "find by name"], ["← → ↑ ↓", "from shape to shape; turn a shape; move the map"], ["Enter", "open"], ["Esc", "back"], ["g m d l", "shapes, map, duplicates, tags"], ["o", "bring a file"], ["c", "hold a shape, to compare others with it"], ["s x u", "of a pair: the same, different, not sure"], ["a r", "of a proposed tag: accept, refuse"], ["+ −  0", "nearer, further, as at first"], ["t", "light or dark"], ["?", "this list"]]
   .flatMap(([key, text]) => [h("dt", {}, key.split(" ").filter(Boolean).flatMap((one) => [h("kbd", {}, one), " "])), h("dd", {}, text)])));
 keys.addEventListener("click", (event) => { if (event.target === keys) keys.close(); });
 
@@ -169,7 +170,7 @@ document.addEventListener("keydown", (event) => {
   const acts = {
     "/": () => { find.focus(); find.select(); },
     Escape: () => { if (location.pathname !== "/" || location.search) { if (history.state?.depth) history.back(); else go("/"); } },
-    g: () => go("/"), m: () => go("/atlas"), d: () => go("/review"), t: turn_theme, o: () => picker.click(), "?": () => keys.showModal(),
+    g: () => go("/"), m: () => go("/atlas"), d: () => go("/review"), l: () => go("/tagging"), t: turn_theme, o: () => picker.click(), "?": () => keys.showModal(),
     ...current?.keys,
   };
   if (event.key in acts) { event.preventDefault(); acts[event.key](); return; }

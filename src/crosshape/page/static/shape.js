@@ -3,6 +3,7 @@
 import { library, remembered } from "./api.js";
 import { arrows } from "./grid.js";
 import { base, bytes, count, empty, folder, h, note, segments, size, thumb, tile, front, view } from "./dom.js";
+import { tag_field } from "./tagging.js";
 import { START, Viewer } from "./viewer.js";
 
 export async function shape(root, { rest: [id], query, go }) {
@@ -40,7 +41,7 @@ export async function shape(root, { rest: [id], query, go }) {
     h("div", { class: "stays" }, viewer.root, ring),
     h("div", {},
       where ? h("p", { class: "crumbs" }, crumbs(where)) : null,
-      h("h1", {}, base(facts.name)), table(facts), actions, near)));
+      h("h1", {}, base(facts.name)), table(facts), tag_field(facts), actions, near)));
 
   viewer.show(`/shapes/${id}/mesh.glb`, facts.radius, aborted.signal)
     .then((extras) => { if (extras.reason) viewer.say(`The stored points are shown: ${extras.reason}.`); })

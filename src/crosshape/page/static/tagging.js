@@ -1,0 +1,83 @@
+// Tags: proposed from those that people gave, to be accepted or refused.
+
+import { ask, forget, library } from "./api.js";
+import { count, empty, h, note, segments, tile } from "./dom.js";
+import { arrows } from "./grid.js";
+
+export async function say(id, tag, said) {
+  await ask("/tags", {}, { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify(said === "clear" ? { id, said } : { id, tag, said }) });
+  forget();
+}
+
+export async function tagging(root, { query, go }) {
+  const about = await library(), state = await ask("/tags");
+  document.title = `Tags in ${about.name} · crosshape`;
+  let timer = 0;
+  const close = () => clearTimeout(timer);
+  const again = () => { timer = setTimeout(() => go(location.pathname + location.search, { replace: true, keep: true }), 1200); };
+  if (!state.given.length) {
+    root.append(empty("Tags", "Open a few shapes and give each a tag, three or more of every kind. Tags for the others are then proposed here, with the precision to expect."));
+    return null;
+  }
+  const tag = query.get("tag") || "", shown = state.proposals.filter((one) => !tag || one.tag === tag);
+  const change = (value) => go(`/tagging${value ? `?tag=${encodeURIComponent(value)}` : ""}`, { replace: true });
+  root.append(
+    h("div", { class: "head" }, h("h1", {}, "Tags"), h("span", { class: "soft numbers" }, `${state.given.map((one) => `${one.tag} ${count(one.count)}`).join(" · ")} given, ${count(state.total)} proposed`)),
+    h("div", { class: "filters" },
+      segments("Tag", [["", "all"], ...state.learned.map((one) => [one.tag, one.tag])], tag, change),
+      h("a", { class: "button", href: "/tags/labels.csv", download: "labels.csv" }, "Table")));
+  if (state.working) {
+    root.append(h("p", { class: "row soft" }, h("span", { class: "spin" }), "Learning from the tags …"));
+    again();
+  } else if (state.why_not) root.append(h("p", { class: "verdict" }, state.why_not));
+  else if (!shown.length) root.append(empty("Nothing is proposed", "Give some more shapes a tag."));
+  for (const [kind, words] of [["ready", "Ready"], ["to review", "To review"]]) {
+    const some = shown.filter((one) => one.state === kind);
+    if (!some.length) continue;
+    const list = arrows(h("div", { class: "flow" }));
+    for (const one of some.slice(0, 120)) {
+      const card = h("div", { class: "proposal" });
+      const act = async (said) => {
+        try {
+          await say(one.shape.id, one.tag, said);
+        } catch (error) {
+          note(error.message, { bad: true });
+          return;
+        }
+        const next = card.nextElementSibling || card.previousElementSibling;
+        card.remove();
+        next?.querySelector("a.tile")?.focus({ preventScroll: true });
+      };
+      card.append(
+        tile(one.shape, about.views, { line: `${one.tag}${one.precision ? ` · ${Math.round(100 * one.precision)} % expected` : ""}` }),
+        h("div", { class: "row" },
+          h("button", { class: "button", type: "button", "aria-label": `${one.tag}: yes`, onclick: () => act("give") }, "✓ ", one.tag),
+          h("button", { class: "button", type: "button", "aria-label": `${one.tag}: no`, onclick: () => act("refuse") }, "✗")));
+      card.addEventListener("keydown", (event) => { if (event.key === "a") act("give"); else if (event.key === "r") act("refuse"); });
+      list.append(card);
+    }
+    root.append(h("section", { "aria-label": words }, h("div", { class: "row" }, h("h2", {}, words), h("span", { class: "soft" }, `${count(some.length)}${some.length > 120 ? ", the first 120" : ""} · a accepts, r refuses`)), list));
+  }
+  return { close, focus: () => root.querySelector("a.tile")?.focus() };
+}
+
+/** The tag of a shape, to be given or changed. */
+export function tag_field(facts) {
+  const known = h("datalist", { id: "tags" });
+  const field = h("input", { type: "text", value: facts.tag || "", placeholder: "Give it a tag", "aria-label": "Tag", maxLength: 80, autocomplete: "off" });
+  field.setAttribute("list", "tags");
+  field.addEventListener("focus", async () => {
+    const state = await ask("/tags").catch(() => ({ given: [] }));
+    known.replaceChildren(...state.given.map((one) => h("option", { value: one.tag })));
+  }, { once: true });
+  field.addEventListener("change", async () => {
+    const tag = field.value.trim();
+    try {
+      await say(facts.id, tag, tag ? "give" : "clear");
+      note(tag ? `Tagged “${tag}”.` : "The tag is taken back.", { seconds: 3 });
+    } catch (error) {
+      note(error.message, { bad: true });
+    }
+  });
+  return h("div", { class: "tagged" }, field, known);
+}
