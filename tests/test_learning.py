@@ -266,7 +266,8 @@ def test_training_tells_pairs_apart(made_library, tmp_path):
     settings = replace(SMALL, epochs=60, batch_size=12, learning_rate=3e-3)
     train(made_library, tmp_path / "run", settings=settings, network=TINY, quiet=True)
     rows = read_metrics(tmp_path / "run")
-    assert rows[-1]["judge_accuracy"] > 0.7 > rows[0]["judge_accuracy"]
+    late = np.mean([row["judge_accuracy"] for row in rows[-10:]])  # a row is one step of 12 pairs
+    assert late > 0.65 > rows[0]["judge_accuracy"]
     assert rows[-1]["cross_cloud"] < 0.8 * rows[0]["cross_cloud"]
 
 

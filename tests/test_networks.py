@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from plain_dgcnn import PlainDGCNN
 from torch import nn
 
+from crosshape.benchmark.plain import PlainDGCNN
 from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.networks.correspondence import CorrespondenceNetwork

@@ -27,6 +27,7 @@ COMMANDS = {
     "segment": "parts on shapes, from a few labelled ones",
     "serve": "the library as a web page and an HTTP API, on this machine",
     "convert": "turn a PyTorch checkpoint of somebody else into safetensors",
+    "benchmark": "how fast is this machine, each part beside its plain counterpart",
     "info": "what is this run, library or file?",
 }
 

@@ -39,7 +39,8 @@ class ImageNetwork(nn.Module):
         x = ((x - GREY_MEAN) / GREY_STD)[:, None].contiguous(memory_format=torch.channels_last)
         x = self.maxpool(nn.functional.relu(self.bn1(self.conv1(x)), inplace=True))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.widen(x.mean(dim=(2, 3), dtype=torch.float32)).float()
+        full = torch.float64 if x.dtype == torch.float64 else torch.float32
+        return self.widen(x.mean(dim=(2, 3), dtype=full)).to(full)
 
 
 class BasicBlock(nn.Module):

@@ -1,0 +1,1 @@
+"""Each part of crosshape beside its plain counterpart: the textbook form that users know."""

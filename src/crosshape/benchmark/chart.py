@@ -1,0 +1,37 @@
+"""A chart of outcomes: how many times the rate of the plain form, case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from crosshape.benchmark.measuring import Outcome
+
+
+def write_chart(outcomes: Sequence[Outcome], path: Path, title: str) -> None:
+    """Bars of ours / plain on a logarithmic axis, the rates beside them, into a PNG or SVG file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [row for row in outcomes if row.ratio is not None][::-1]
+    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.42 * max(len(rows), 1)), layout="constrained")
+    ratios = [row.ratio or 1.0 for row in rows]
+    spreads = [(row.ratio or 1.0) * ((row.plain_spread or 0) + (row.ours_spread or 0)) for row in rows]
+    axes.barh(range(len(rows)), ratios, color="#3b6ea5", height=0.62)
+    axes.errorbar(ratios, range(len(rows)), xerr=spreads, fmt="none", ecolor="#1d2b3a", lw=1, capsize=2)
+    axes.axvline(1, color="#999999", lw=1)
+    axes.set_xscale("log")
+    axes.set_xlim(0.7, 3 * max(ratios, default=1))
+    axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(rows)), [row.case for row in rows], fontsize=8)
+    for place, row in enumerate(rows):
+        text = f"  {row.ratio:.1f} x   ({row.plain:,.3g} to {row.ours:,.3g} {row.unit})"
+        axes.text(ratios[place] + spreads[place], place, text, va="center", fontsize=8)
+    axes.set_xlabel("times the rate of the plain form (bars: spread of both sides)", fontsize=9)
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
