@@ -36,11 +36,11 @@ def cases(part: str, quick: bool, shapes: Path | None) -> list[dict[str, Any]]:
         }
 
     faces = 50_000 if quick else 1_000_000
-    count = 12 if quick else 200
+    count = 12 if quick else 100
     found = {
         "prepare": [
             case(f"add, {'real' if folder else 'made'} shapes, 12 views of 224, 2 x 2 samples, 2,048 points",
-                 add_shapes, "shapes/s", min(repeats, 3), folder=folder, count=count),
+                 add_shapes, "shapes/s", 2, folder=folder, count=count),
             case("rendering 5,000 faces, 12 views of 224", rendering, "meshes/s", faces=5000, size=224),
             case(f"one mesh of {faces:,} faces, read and prepared", large_mesh, "meshes/s", 2, faces=faces),
         ],

@@ -223,7 +223,7 @@ def _nearest(start, stop, dots, norms, found):  # type: ignore[no-untyped-def]
     """
     count, k = dots.shape[1], found.shape[1]
     groups = 64
-    while groups < 2 * k or groups * 16 <= count:
+    while groups < 2 * k or (groups < 128 and groups * 16 <= count):
         groups *= 2
     whole = count // groups
     minima = np.empty(groups, dots.dtype)
@@ -249,14 +249,17 @@ def _nearest(start, stop, dots, norms, found):  # type: ignore[no-untyped-def]
             bound = _bound(minima, k)
             for g in range(groups):
                 if minima[g] <= bound:
-                    for j in range(g, whole * groups, groups):
-                        values[size] = norm[j] - line[j]
+                    for block in range(whole):
+                        j = block * groups + g
+                        value = norm[j] - line[j]
+                        values[size] = value
                         kept[size] = j
-                        size += 1 if values[size] <= bound else 0
+                        size += 1 if value <= bound else 0
             for j in range(whole * groups, count):
-                values[size] = norm[j] - line[j]
+                value = norm[j] - line[j]
+                values[size] = value
                 kept[size] = j
-                size += 1 if values[size] <= bound else 0
+                size += 1 if value <= bound else 0
         for slot in range(size, k):  # below k only where numbers are not numbers: any places will do
             kept[slot] = slot
         worst, limit = _largest(values[:k])
@@ -282,14 +285,14 @@ def _largest(values):  # type: ignore[no-untyped-def]
 def _bound(values, k):  # type: ignore[no-untyped-def]
     """A number that k or more of the values do not exceed, and few more than k; about the k-th smallest."""
     low, bound = values[0], values[0]
-    for value in values:
-        low = value if value < low else low
-        bound = value if value > bound else bound
-    for _ in range(12):
-        middle = (low + bound) / 2
+    for i in range(values.shape[0]):
+        low = values[i] if values[i] < low else low
+        bound = values[i] if values[i] > bound else bound
+    for _ in range(10):
+        middle = 0.5 * (low + bound)
         below = 0
-        for value in values:
-            below += 1 if value <= middle else 0
+        for i in range(values.shape[0]):
+            below += 1 if values[i] <= middle else 0
         if below < k:
             low = middle
         else:
