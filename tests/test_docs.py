@@ -58,4 +58,6 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     scope: dict[str, object] = {"__name__": "readme"}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), scope)
-    assert "bracket.stl" in capsys.readouterr().out
+    found = capsys.readouterr().out.splitlines()
+    assert len(found) == 5 and all(line.endswith(".stl") for line in found)
+    assert scope["features"].points.shape == (512,) and scope["features"].views.shape == (12, 512)
