@@ -49,7 +49,7 @@ export async function tagging(root, { query, go }) {
         next?.querySelector("a.tile")?.focus({ preventScroll: true });
       };
       card.append(
-        tile(one.shape, about.views, { line: `${one.tag}${one.precision ? ` · ${Math.round(100 * one.precision)} % expected` : ""}` }),
+        tile(one.shape, about.views, { line: `${one.tag}${one.precision ? ` · ${Math.round(100 * one.precision)} %` : ""}` }),
         h("div", { class: "row" },
           h("button", { class: "button", type: "button", "aria-label": `${one.tag}: yes`, onclick: () => act("give") }, "✓ ", one.tag),
           h("button", { class: "button", type: "button", "aria-label": `${one.tag}: no`, onclick: () => act("refuse") }, "✗")));
