@@ -202,6 +202,7 @@ def test_quick_parts_run(part, capsys):
     "words, text",
     [
         (["--threads", "0"], "--threads 0: it must be at least 1."),
+        (["--repeats", "0"], "--repeats 0: it must be at least 1."),
         (["--shapes", "nowhere"], "--shapes nowhere: there is no such folder."),
         (["--chart", "a.txt"], "--chart a.txt: its name must end in .png or .svg."),
         (["--chart", "a.png", "--scaling"], "--chart draws ratios and --scaling has none; give one of them."),

@@ -67,15 +67,23 @@ def main() -> None:
     parser.add_argument("--shapes", help="folder of real shapes for the part `prepare`")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--scaling", action="store_true", help="the table of growth, beside the parts")
+    parser.add_argument("--threads", help="as in crosshape benchmark")
+    parser.add_argument("--repeats", help="as in crosshape benchmark")
     options = parser.parse_args()
+    given = [
+        word
+        for name in ("threads", "repeats")
+        if (value := getattr(options, name))
+        for word in (f"--{name}", value)
+    ]
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     for part in [p for p in options.parts.split(",") if p]:
-        words = ["--part", part, *(["--shapes", options.shapes] if options.shapes else [])]
+        words = ["--part", part, *given, *(["--shapes", options.shapes] if options.shapes else [])]
         machine, *rows = command(*words)
         kept[part] = {"machine": machine, "rows": rows}
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
     if options.scaling:
-        machine, *rows = command("--scaling")
+        machine, *rows = command("--scaling", *given[:2])
         kept["scaling"] = {"machine": machine, "rows": rows}
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
     write_table(kept)

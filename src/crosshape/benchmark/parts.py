@@ -76,9 +76,14 @@ def cases(part: str, quick: bool, shapes: Path | None) -> list[dict[str, Any]]:
     return found[part]
 
 
-def run_part(part: str, quick: bool, shapes: Path | None, threads: int, device: str) -> list[Outcome]:
+def run_part(
+    part: str, quick: bool, shapes: Path | None, threads: int, device: str, repeats: int | None = None
+) -> list[Outcome]:
     """All cases of a part, one after the other."""
-    return [compare(**case, threads=threads, device=device) for case in cases(part, quick, shapes)]
+    chosen = cases(part, quick, shapes)
+    if repeats is not None:
+        chosen = [{**case, "repeats": repeats} for case in chosen]
+    return [compare(**case, threads=threads, device=device) for case in chosen]
 
 
 def some_clouds(count: int, points: int, seed: int = 0) -> np.ndarray:

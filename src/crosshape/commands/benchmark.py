@@ -23,6 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--part", choices=names, default="all", help="what to measure (default all)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N, of the networks (default cpu)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of each side (default: one a core)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="turns of each side (default 2 to 5)")
     parser.add_argument("--quick", action="store_true", help="small sizes, about a minute: does it run?")
     parser.add_argument("--shapes", metavar="FOLDER", help="measure `add` on these files, not on made ones")
     parser.add_argument("--scaling", action="store_true", help="how cost grows with points, k, batch, faces")
@@ -42,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     threads = cores if options.threads is None else options.threads
     if threads < 1:
         raise UsageError(f"--threads {threads}: it must be at least 1.")
+    if options.repeats is not None and options.repeats < 1:
+        raise UsageError(f"--repeats {options.repeats}: it must be at least 1.")
     if options.shapes and not Path(options.shapes).is_dir():
         raise UsageError(f"--shapes {options.shapes}: there is no such folder.")
     if options.chart and Path(options.chart).suffix not in (".png", ".svg"):
@@ -74,7 +77,7 @@ def parts(options: argparse.Namespace, threads: int, device: str, facts: dict[st
     for part in PARTS if options.part == "all" else (options.part,):
         if not options.json:
             say(f"measuring {part} ...")
-        found = run_part(part, options.quick, shapes, threads, device)
+        found = run_part(part, options.quick, shapes, threads, device, options.repeats)
         if options.json:
             for row in found:
                 print_json(asdict(row))
