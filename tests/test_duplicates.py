@@ -16,8 +16,26 @@ from crosshape.commands.duplicates import safe_cell
 from crosshape.library.adding import add
 from crosshape.library.library import Library, create_library
 from crosshape.search import copies
-from crosshape.search.alignment import Surface, axis_turns, coarse, distances, to_triangles
-from crosshape.search.duplicates import KINDS, SAME, Pair, file_surface, find_duplicates, lay, unit_name
+from crosshape.search.alignment import (
+    Pose,
+    Surface,
+    axis_turns,
+    coarse,
+    distances,
+    surface_moments,
+    to_triangles,
+)
+from crosshape.search.duplicates import (
+    KINDS,
+    SAME,
+    Measured,
+    Pair,
+    file_surface,
+    find_duplicates,
+    judge,
+    lay,
+    unit_name,
+)
 from crosshape.settings import Limits, PrepareSettings
 from crosshape.shapes.files import load_shape
 from crosshape.shapes.made import make_shape, write_shape
@@ -226,3 +244,35 @@ def test_calibration_of_made_shapes(
     assert list(scores) == list(KINDS)
     assert all(score["wrong"] == 0 for score in scores.values())
     assert min(scores[kind]["recall"] for kind in list(KINDS)[:5]) >= 0.95
+
+
+def test_moments_of_a_surface_are_exact(tmp_path: Path) -> None:
+    """Against a fine sample, and for a square of side 2 by hand: x^2 has the mean 1/3."""
+    a = surface("chair", 3, tmp_path)
+    assert a.moments is not None
+    assert np.allclose(a.moments, np.einsum("ni,nj->ij", a.points[:6144], a.points[:6144]) / 6144, atol=0.01)
+    square = np.array([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
+    moments = surface_moments(square, np.array([[0, 1, 2], [0, 2, 3]]))
+    assert np.allclose(moments, np.diag([1 / 3, 1 / 3, 0]))
+
+
+@pytest.mark.parametrize(
+    ("faces", "area", "distance", "kind"),
+    [
+        (100, 1.0, 0.0019, "moved"),
+        (100, 1.0, 0.0039, "moved"),  # as many faces, equal areas: what is left is in the measuring
+        (100, 1.0015, 0.0039, "changed"),
+        (100, 1.0015, 0.0019, "moved"),
+        (100, 1.005, 0.0001, "changed"),
+        (90, 1.0, 0.0019, "re-meshed"),
+        (90, 1.0, 0.019, "re-meshed"),
+        (90, 1.0, 0.1, "changed"),
+        (90, 1.0, 0.13, None),
+        (90, 2.0, 0.01, None),
+    ],
+)
+def test_what_was_measured_decides(faces: int, area: float, distance: float, kind: str | None) -> None:
+    facts = {"name": "a", "faces": 100, "area": 1.0, "radius": 1.0, "centre": (0.0, 0.0, 0.0)}
+    other = {**facts, "name": "b", "faces": faces, "area": area, "centre": (1.0, 0.0, 0.0)}
+    found = judge(facts, other, Measured(Pose(np.eye(3)), distance, 0.01, SAME, False))
+    assert (found.kind if found else None) == kind

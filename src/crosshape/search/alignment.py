@@ -28,6 +28,9 @@ FIRST, COARSELY, THEN = 48, 128, 256
 HOPELESS = 1.9
 """Spacings of the points above which the best of all rotations is not refined."""
 
+TRIM = 0.01
+"""Radii within which a point takes part in a refinement, and three times the middle distance."""
+
 STARTS = 2
 """Rotations that are refined, and as many with a mirror."""
 
@@ -40,11 +43,15 @@ CLOSE = 5e-4
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """points, normals (N, 3) in the unit sphere; triangles (N, 3, 3): the face each point lies on, or None."""
+    """points, normals (N, 3) in the unit sphere; triangles (N, 3, 3): the face each point lies on, or None.
+
+    moments (3, 3): of the whole surface, where it is known and not to be guessed from the points.
+    """
 
     points: Floats
     normals: Floats
     triangles: Floats | None = None
+    moments: Floats | None = None
 
     @cached_property
     def tree(self) -> Any:
@@ -61,7 +68,8 @@ class Surface:
     @cached_property
     def frame(self) -> tuple[Floats, Floats]:
         """Principal axes (3, 3), a column each, right-handed, widest first; spreads (3,)."""
-        values, axes = np.linalg.eigh(np.cov(self.points.T.astype(np.float64)))
+        moments = np.cov(self.points.T.astype(np.float64)) if self.moments is None else self.moments
+        values, axes = np.linalg.eigh(moments)
         axes = axes[:, ::-1]
         if np.linalg.det(axes) < 0:
             axes = axes * [1, 1, -1]
@@ -143,6 +151,23 @@ def candidate_turns(a: Surface, b: Surface) -> tuple[Floats, Floats]:
     return np.concatenate([proper, upright]), np.concatenate([-proper, upright @ np.diag([-1.0, 1, 1])])
 
 
+def surface_moments(vertices: Floats, faces: NDArray[np.integer]) -> Floats:
+    """(3, 3): the mean of x x^T over a surface, exact: each triangle p, q, r of area A has
+    A / 12 (p p^T + q q^T + r r^T + s s^T) with s = p + q + r.
+    """
+    corners = vertices[faces]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    parts = np.concatenate([corners, corners.sum(axis=1, keepdims=True)], axis=1)
+    return np.einsum("f,fki,fkj->ij", area, parts, parts) / (12 * area.sum())
+
+
+def frame_poses(a: Surface, b: Surface) -> list[Pose]:
+    """The eight poses that lay the principal axes of a on those of b, proper ones first."""
+    signs = [np.diag([x, y, x * y]) for x in (1.0, -1.0) for y in (1.0, -1.0)]
+    turns = [b.frame[0] @ sign @ a.frame[0].T for sign in signs]
+    return [Pose(turn) for turn in turns] + [Pose(-turn) for turn in turns]
+
+
 def coarse(a: Surface, b: Surface, starts: int = STARTS) -> tuple[float, list[Pose]]:
     """How far a lies from b at best, in spacings of b (1 is what two samples of one surface have), and the poses.
 
@@ -183,7 +208,7 @@ def refine(
     for _ in range(rounds):
         moved = pose.apply(points)
         away, near = b.tree.query(moved)
-        keep = away <= 3 * np.median(away) + 1e-9
+        keep = away <= max(3 * np.median(away), TRIM)
         target, normal, at = b.points[near][keep], b.normals[near][keep].astype(np.float64), moved[keep]
         gap = np.einsum("ij,ij->i", target - at, normal)
         columns = [np.cross(at, normal)]

@@ -35,7 +35,7 @@ class Score:
     """Of one kind: copies made; found as this kind; as a simpler one; as a looser one; pairs reported; wrong ones.
 
     Simpler is right where a shape is symmetric: mirrored it is the same shape turned. A pair is wrong if it joins
-    copies of different shapes that were no duplicates before.
+    copies of different shapes that were no duplicates before, or calls a changed copy the same surface.
     """
 
     kind: str
@@ -289,6 +289,7 @@ def count_scores(groups: Any, origins: Sequence[str], names: set[str]) -> tuple[
         ranks = [order.index(k) for k in kinds if k is not None]
         reported = sum(k == kind for k in own.values())
         wrong = sum(k == kind and frozenset((x, y)) not in twins for x, y, k in across)
+        false = sum(k == kind and name.endswith("/changed") for name, k in own.items()) if rank < 5 else 0
         scores.append(
             Score(
                 kind,
@@ -297,7 +298,7 @@ def count_scores(groups: Any, origins: Sequence[str], names: set[str]) -> tuple[
                 sum(r < rank for r in ranks),
                 sum(r > rank for r in ranks),
                 reported + wrong,
-                wrong,
+                wrong + false,
             )
         )
     notes = sorted({f"{origins[int(x)]}  {origins[int(y)]}  ({kind})" for x, y, kind in across})

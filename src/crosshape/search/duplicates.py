@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crosshape.errors import UnreadableShape
-from crosshape.search.alignment import IDENTITY, Pose, Surface, coarse, distances, refine
+from crosshape.search.alignment import (
+    IDENTITY,
+    Pose,
+    Surface,
+    coarse,
+    distances,
+    frame_poses,
+    refine,
+    surface_moments,
+)
 from crosshape.settings import FEATURES, Limits
 
 if TYPE_CHECKING:
@@ -37,8 +46,13 @@ KINDS = {
 }
 """From the simplest to the loosest; a pair has the simplest kind that explains it."""
 
-SAME = 0.002
-"""99 % of the points of each surface lie within this share of the radius of the other: the same surface."""
+SAME, AREA = 0.002, 0.002
+"""The same surface: 99 % of the points of each lie within this share of the radius of the other, and the areas
+differ by less than this share."""
+
+SAME_FACES, AREA_FACES = 0.004, 0.001
+"""The same for copies with as many faces, whose areas agree still better: what is left between them is in the
+measuring (long thin faces, faces one on another)."""
 
 REMESHED = 0.02
 """The same for a surface that was re-meshed."""
@@ -407,6 +421,7 @@ def file_surface(path: str, content_hash: str, up: str, limits: Limits) -> Surfa
         np.concatenate([points, triangles[rest].mean(axis=1).astype(np.float32)]),
         np.concatenate([normals, face_normals(vertices, shape.faces)[0][rest]]),
         triangles[np.concatenate([faces, rest])].astype(np.float32),
+        surface_moments(vertices, shape.faces),
     )
 
 
@@ -416,16 +431,18 @@ def lay(a: Surface, b: Surface, poses: Sequence[Pose]) -> tuple[Pose, float, flo
     best = (IDENTITY, *_quantiles(a, b, IDENTITY, 1024))
     if best[1] <= limit:
         return best
+    framed = frame_poses(a, b)
     for mirrored in (False, True):
-        tried = [refine(a, b, pose) for pose in poses if pose.mirrored == mirrored]
-        tried += [refine(a, b, Pose(np.eye(3)))] if not mirrored else []
+        tried = [pose for pose in framed if pose.mirrored == mirrored]
+        tried += [refine(a, b, pose) for pose in poses if pose.mirrored == mirrored]
+        tried += [refine(a, b, IDENTITY)] if not mirrored else []
         scored = [(*_quantiles(a, b, pose, 256)[::-1], row) for row, pose in enumerate(tried)]
         for _, _, row in sorted(scored)[:2]:
-            pose = refine(a, b, tried[row], rounds=20)
-            result = (pose, *_quantiles(a, b, pose, 1024))
-            if result[1] <= limit:
-                return result
-            best = min(best, result, key=_looseness)
+            for pose in (tried[row], refine(a, b, tried[row], rounds=20)):
+                result = (pose, *_quantiles(a, b, pose, 1024))
+                if result[1] <= limit:
+                    return result
+                best = min(best, result, key=_looseness)
     pose = refine(a, b, best[0], rounds=20, free=True)
     return min(best, (pose, *_quantiles(a, b, pose, 1024)), key=_looseness)
 
@@ -453,7 +470,8 @@ def judge(a: dict[str, Any], b: dict[str, Any], measured: Measured) -> Pair | No
     pose, distance = measured.pose, measured.distance
     both = a["faces"] > 0 and b["faces"] > 0
     area = abs(np.log((a["area"] / a["radius"] ** 2) / (b["area"] / b["radius"] ** 2))) if both else 0.0
-    same = distance <= measured.tolerance and area <= 0.01
+    same = distance <= measured.tolerance and (area <= AREA or measured.sampled)
+    same |= both and a["faces"] == b["faces"] and distance <= SAME_FACES and area <= AREA_FACES
     scale = pose.scale * b["radius"] / a["radius"]
     scaled = abs(scale - 1) > SIZE
     centre = np.array(b["centre"]) / b["radius"]
@@ -467,7 +485,11 @@ def judge(a: dict[str, Any], b: dict[str, Any], measured: Measured) -> Pair | No
             kind = "scaled"
         else:
             kind = "moved" if pose.angle > TURN or shift > SHIFT else "re-exported"
-    elif distance <= max(REMESHED, 1.5 * measured.tolerance) and area <= 0.25:
+    elif (
+        distance <= max(REMESHED, 1.5 * measured.tolerance)
+        and area <= 0.25
+        and (a["faces"] != b["faces"] or measured.sampled)
+    ):  # as many faces, elsewhere: nobody re-meshed it
         kind = "re-meshed"
     elif measured.most <= CHANGED and distance <= FARTHEST and area <= 0.35:
         kind = "changed"

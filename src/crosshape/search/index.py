@@ -90,7 +90,7 @@ def nearest(
     """The `count` rows whose vector in the column is nearest, as an Arrow table with both features."""
     with lance_words(library.path, "read"):
         return library.dataset.to_table(
-            columns=["name", "path", *COLUMNS.values()],
+            columns=["name", "path", *COLUMNS.values(), "_distance"],
             nearest={
                 "column": column,
                 "q": np.asarray(vector, np.float32),
