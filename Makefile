@@ -1,16 +1,20 @@
-# make demo: install and show what crosshape does. make test: install and run every test.
+# make demo: install and show what crosshape does. make test: install and run the tests.
+# make check: the quick part of them, with lint and types. make long: hundreds of seeded kills.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test long check clean
 
 demo: $(READY)
 	$(BIN)/crosshape demo demo
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+long: $(READY)
+	CROSSHAPE_LONG=1 $(BIN)/python -m pytest -m long
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -19,6 +19,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "real" in item.keywords and not real:
             item.add_marker(pytest.mark.skip(reason="CROSSHAPE_TEST_DATA names no folder of real shapes"))
+        if "long" in item.keywords and not os.environ.get("CROSSHAPE_LONG"):
+            item.add_marker(pytest.mark.skip(reason="takes many minutes: make long"))
         if "cuda" in item.keywords:
             import torch
 

@@ -206,7 +206,7 @@ def test_killed_at_some_moments(tmp_path: Path) -> None:
     check_moments(1, 0, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_a_hundred_moments(tmp_path: Path) -> None:
     check_moments(100, 1, tmp_path)
 

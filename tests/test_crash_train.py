@@ -80,7 +80,7 @@ def test_killed_at_a_few_moments(server, whole, tmp_path):
     assert kill_at_moments(server, whole, tmp_path, 6) >= 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_a_hundred_moments(server, whole, tmp_path):
     assert kill_at_moments(server, whole, tmp_path, 100) >= 60
 
