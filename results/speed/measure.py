@@ -83,7 +83,7 @@ def main() -> None:
         kept[part] = {"machine": machine, "rows": rows}
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
     if options.scaling:
-        machine, *rows = command("--scaling", *given[:2])
+        machine, *rows = command("--scaling", *(["--threads", options.threads] if options.threads else []))
         kept["scaling"] = {"machine": machine, "rows": rows}
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
     write_table(kept)
