@@ -97,7 +97,9 @@ class TrainSettings:
         0, "width of the heads between features and softmax losses, thrown away afterwards; 0 is none"
     )
     augmentation: str = setting("paper", "paper or strong: changes to clouds and pictures")
-    held_out: float = setting(0.05, "share of 100 or more shapes kept from training, for the verdict at its end")
+    held_out: float = setting(
+        0.05, "share of 100 or more shapes kept from training, for the verdict at its end"
+    )
     seed: int = setting(0, "seed of weights, order and augmentation")
 
 
