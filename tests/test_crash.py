@@ -164,7 +164,7 @@ def test_killed_at_some_writes(job: str, part: float, shim: Path, tmp_path: Path
     check_kills(job, part, shim, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("job", JOBS)
 def test_killed_at_every_write(job: str, shim: Path, tmp_path: Path, inline: None) -> None:
     check_kills(job, 1.0, shim, tmp_path)
