@@ -34,8 +34,9 @@ TRIM = 0.01
 STARTS = 2
 """Rotations that are refined, and as many with a mirror."""
 
-NEAR, FAR = 6, 64
-"""Entries of the tree whose faces are measured against, at first and where that leaves more than CLOSE."""
+NEAR, WIDER = 6, ((64, 0.25), (512, 0.1))
+"""Entries of the tree whose faces are measured against; more where that leaves more than CLOSE, unless it does so for
+more than that share of the points (then the surfaces differ)."""
 
 CLOSE = 5e-4
 """Radii below which a distance need not be made sure of."""
@@ -248,7 +249,9 @@ def to_surface(points: Floats, surface: Surface) -> Floats:
     if surface.triangles is not None:
         out = np.full(len(points), np.inf)
         left = np.arange(len(points))
-        for count in (NEAR, FAR):  # long thin faces next to others need more
+        for count, share in ((NEAR, 1.0), *WIDER):  # long thin faces next to others need more
+            if len(left) > share * len(points):
+                break
             near = surface.tree.query(points[left], k=min(count, len(surface.points)))[1].reshape(
                 len(left), -1
             )
@@ -257,7 +260,7 @@ def to_surface(points: Floats, surface: Surface) -> Floats:
             )
             out[left] = away.reshape(near.shape).min(axis=1)
             left = np.flatnonzero(out > CLOSE)
-            if len(left) == 0 or len(left) > len(points) / 4:
+            if len(left) == 0:
                 break
         return out
     near = surface.tree.query(points, k=min(NEAR, len(surface.points)))[1].reshape(len(points), -1)
