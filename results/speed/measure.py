@@ -45,13 +45,21 @@ def write_table(kept: dict) -> None:
     ]
 
     def cell(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
+        return "-" if value is None else format(value, ",.0f" if value >= 100 else form)
 
     for row in (Outcome(**row) for part in kept if part != "scaling" for row in kept[part]["rows"]):
         cells = [row.part, row.case, cell(row.plain, ",.3g"), cell(row.ours, ",.3g"), row.unit]
         cells += [cell(row.ratio, ".2f"), f"{cell(row.plain_spread, '.0%')}, {cell(row.ours_spread, '.0%')}"]
         cells += [cell(row.plain_mb, ",.0f"), cell(row.ours_mb, ",.0f"), cell(row.memory_ratio, ".2f")]
         lines.append(f"| {' | '.join(cells)} |")
+    notes = {
+        f"{row['case']}: {row['note']}."
+        for p in kept
+        if p != "scaling"
+        for row in kept[p]["rows"]
+        if row["note"]
+    }
+    lines += ["", *sorted(notes)]
     if "scaling" in kept:
         lines += ["", "| what grows | size | ms an item | exponent | expected |", "|---|---|---|---|---|"]
         for row in kept["scaling"]["rows"]:
@@ -89,7 +97,7 @@ def main() -> None:
     write_table(kept)
     rows = [Outcome(**row) for part in PARTS if part in kept for row in kept[part]["rows"]]
     facts = next(iter(kept.values()))["machine"]
-    write_chart(rows, HERE / "speed.png", f"{facts['cpu']}, {facts['threads']} threads, {facts['date']}")
+    write_chart(rows, HERE / "speed.png", f"{facts['cpu']}, {facts['cores']} cores, {facts['date']}")
 
 
 if __name__ == "__main__":

@@ -28,10 +28,15 @@ def write_chart(outcomes: Sequence[Outcome], path: Path, title: str) -> None:
     axes.minorticks_off()
     axes.set_yticks(range(len(rows)), [row.case for row in rows], fontsize=8)
     for place, row in enumerate(rows):
-        text = f"  {row.ratio:.1f} x   ({row.plain:,.3g} to {row.ours:,.3g} {row.unit})"
+        text = f"  {row.ratio:.1f} x   ({_short(row.plain)} to {_short(row.ours)} {row.unit})"
         axes.text(ratios[place] + spreads[place], place, text, va="center", fontsize=8)
     axes.set_xlabel("times the rate of the plain form (bars: spread of both sides)", fontsize=9)
     axes.set_title(title, fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
+
+
+def _short(value: float | None) -> str:
+    """Three digits, no exponent."""
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -119,7 +119,7 @@ def scaling(options: argparse.Namespace, threads: int) -> int:
 
 def _row(row: Any) -> list[Any]:
     def number(value: float | None, form: str = ".3g") -> str:
-        return "-" if value is None else f"{value:,{form}}"
+        return "-" if value is None else f"{value:,{'.0f' if value >= 100 else form}}"
 
     spread = max(row.plain_spread or 0, row.ours_spread or 0)
     memory = [number(row.plain_mb, ".0f"), number(row.ours_mb, ".0f")]
