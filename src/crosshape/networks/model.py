@@ -174,7 +174,7 @@ class Model(nn.Module):
             for name, value in self.state_dict().items()
         }
         card = {**self.card, "fingerprint": self.fingerprint, "model": self._sizes()}
-        write_whole(folder / WEIGHTS, save(state, metadata={"format": "crosshape", "version": "1"}))
+        write_whole(folder / WEIGHTS, save(state, metadata={"format": "crosshape 1"}))
         write_whole(folder / CARD, json.dumps(card, indent=2).encode() + b"\n")
 
 

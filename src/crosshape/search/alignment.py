@@ -34,7 +34,7 @@ TRIM = 0.01
 STARTS = 2
 """Rotations that are refined, and as many with a mirror."""
 
-NEAR, WIDER = 6, ((64, 0.25), (512, 0.1))
+NEAR, WIDER = 6, ((64, 0.5), (512, 0.3))
 """Entries of the tree whose faces are measured against; more where that leaves more than CLOSE, unless it does so for
 more than that share of the points (then the surfaces differ)."""
 
