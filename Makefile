@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Tests of whole programs, which `make check` leaves to `make test`.
+WHOLE := add benchmark crash crash_train demo docs duplicates evaluate learning library main_job search segmentation server
+
 .PHONY: demo test long check clean
 
 demo: $(READY)
@@ -20,7 +23,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src
-	$(BIN)/python -m pytest -m "not slow and not real" -x
+	$(BIN)/python -m pytest -n 2 -m "not slow and not real" -x $(WHOLE:%=--ignore=tests/test_%.py)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
