@@ -15,8 +15,9 @@ from crosshape.benchmark.chart import write_chart
 from crosshape.benchmark.measuring import Absent, Outcome, compare, machine
 from crosshape.benchmark.plain import PlainDGCNN, PlainResNet18, joint_step
 from crosshape.cli import main
-from crosshape.networks.edges import EdgeConv, edge_max_norm, edge_max_norm_torch, nearest_neighbours
+from crosshape.networks.edges import EdgeConv, edge_max_norm, edge_max_norm_torch
 from crosshape.networks.images import ImageNetwork
+from crosshape.networks.neighbours import nearest_neighbours
 from crosshape.networks.pooling import norm_pool
 from crosshape.search.query import best, unit
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from conftest import TINY
 from test_add import OPTIONS, SMALL, Inline, whole, write_box, write_boxes
 from test_embed import Stub
 
@@ -24,6 +25,7 @@ from crosshape.library import library as rooms
 from crosshape.library.adding import add
 from crosshape.library.embedding import embed
 from crosshape.library.library import is_library, open_library
+from crosshape.networks.model import untrained_model
 
 HERE = Path(__file__).resolve().parent
 CHILD = (
@@ -209,6 +211,64 @@ def test_killed_at_some_moments(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_killed_at_a_hundred_moments(tmp_path: Path) -> None:
     check_moments(100, 1, tmp_path)
+
+
+EMBED = (
+    "import sys; from crosshape.library import embedding; embedding.COMMIT = 4; "
+    "from crosshape.cli import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def check_embed_moments(kills: int, seed: int, tmp_path: Path) -> None:
+    """Kill `embed` with a second model at seeded moments: each row keeps the old features or has the new."""
+    shapes = write_boxes(tmp_path / "shapes", 40)
+    path, start = tmp_path / "parts.lance", tmp_path / "start.lance"
+    add(shapes, path, settings=SMALL)
+    for name in ("first", "second"):
+        untrained_model(TINY, points=64, image_size=16, seed=len(name)).save(tmp_path / name)
+    embed(tmp_path / "first", path)
+    shutil.copytree(path, start)
+    old = rows(tmp_path)
+    words = [sys.executable, "-c", EMBED, "embed", str(tmp_path / "second"), str(path)]
+    begin = time.monotonic()
+    subprocess.run(words, check=True, capture_output=True, timeout=300)
+    duration = time.monotonic() - begin
+    new = rows(tmp_path)
+    assert all(new[name] != row for name, row in old.items())
+    moment, done, between, seen = random.Random(seed), 0, 0, len(old)
+    while done < kills:
+        if seen == len(old):
+            shutil.rmtree(path)
+            shutil.copytree(start, path)
+            seen = 0
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=moment.uniform(0.3, 1.1) * duration)
+            assert process.returncode == 0 and rows(tmp_path) == new
+            seen = len(old)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            done += 1
+            now = rows(tmp_path)
+            assert now.keys() == old.keys()
+            assert all(row in (old[name], new[name]) for name, row in now.items())
+            ready = sum(row == new[name] for name, row in now.items())
+            assert ready >= seen
+            between += 0 < ready < len(old)
+            seen = ready
+    subprocess.run(words, check=True, capture_output=True, timeout=300)
+    assert rows(tmp_path) == new
+    assert kills < 100 or between  # some kills found it half way
+
+
+def test_embed_killed_at_some_moments(tmp_path: Path) -> None:
+    check_embed_moments(2, 0, tmp_path)
+
+
+@pytest.mark.long
+def test_embed_killed_at_a_hundred_moments(tmp_path: Path) -> None:
+    check_embed_moments(100, 1, tmp_path)
 
 
 def test_sigterm_keeps_what_was_ready(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from crosshape.benchmark.plain import PlainDGCNN
 from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.networks.correspondence import CorrespondenceNetwork
-from crosshape.networks.edges import EdgeConv, edge_max_norm_torch, gather, nearest_neighbours
+from crosshape.networks.edges import EdgeConv, edge_max_norm_torch, gather
 from crosshape.networks.images import ImageNetwork, from_colour
 from crosshape.networks.model import Model, choose_device, load_model, untrained_model
+from crosshape.networks.neighbours import CROWD, nearest_neighbours
 from crosshape.networks.points import PointNetwork
 from crosshape.networks.pooling import norm_pool
 from crosshape.networks.weights import load_image_weights
@@ -146,10 +147,61 @@ def test_neighbours_are_those_of_a_full_sort(count, k, random):
     assert torch.equal(ours, full)
 
 
-def test_neighbours_of_equal_points_and_of_no_numbers_are_valid_places():
-    for x in (torch.zeros(1, 300, 3), torch.full((1, 300, 3), float("nan"))):
+def clouds_in_space(random, count):
+    """Clouds that a grid finds hard: a ball, a sphere, a plane, a line, two far lumps, an outlier, equal points."""
+    ball = random.normal(size=(count, 3))
+    plane, line, lumps, outlier, equal = ball.copy(), ball.copy(), 1e-3 * ball, ball.copy(), ball.copy()
+    plane[:, 2] = 0.25
+    line[:, 1:] = -1
+    lumps[: count // 2] += 5
+    outlier[0] = 1e4
+    equal[::2] = equal[0]
+    return {
+        "ball": ball,
+        "sphere": ball / np.linalg.norm(ball, axis=1, keepdims=True),
+        "plane": plane,
+        "line": line,
+        "lumps": lumps,
+        "outlier": outlier,
+        "equal": equal,
+    }
+
+
+@pytest.mark.parametrize("kind", ["ball", "sphere", "plane", "line", "lumps", "outlier", "equal"])
+@pytest.mark.parametrize("count, k", [(CROWD, 20), (1500, 1), (3000, 64)])
+def test_neighbours_in_space_are_those_of_a_full_sort(kind, count, k, random):
+    x = torch.from_numpy(np.stack([clouds_in_space(random, count)[kind] for _ in range(2)]))
+    near = nearest_neighbours(x, k).long()
+    assert all(len(set(row)) == k for row in near.flatten(0, 1).tolist())
+    for cloud in range(2):
+        distances = torch.cdist(x[cloud], x[cloud], compute_mode="donot_use_mm_for_euclid_dist")
+        found = distances.gather(1, near[cloud]).sort(dim=1).values
+        torch.testing.assert_close(found, distances.sort(dim=1).values[:, :k], rtol=1e-12, atol=1e-15)
+
+
+def test_neighbours_in_space_stay_the_same_in_another_batch_and_type(random):
+    x = torch.from_numpy(random.normal(size=(3, 1000, 3)))
+    alone = torch.cat([nearest_neighbours(cloud[None], 20) for cloud in x])
+    assert torch.equal(nearest_neighbours(x, 20), alone)
+    single = nearest_neighbours(x.float(), 20).sort(dim=2).values
+    assert (single == alone.sort(dim=2).values).double().mean() > 0.999
+
+
+def test_a_cloud_larger_than_a_block_is_taken_in_blocks_of_rows(random, monkeypatch):
+    x = torch.from_numpy(random.normal(size=(3, 300, 6)))
+    whole = nearest_neighbours(x, 20)
+    monkeypatch.setattr("crosshape.networks.neighbours._BLOCK", 300 * 70)
+    assert torch.equal(nearest_neighbours(x, 20), whole)
+
+
+@pytest.mark.parametrize("count", [300, CROWD + 100])
+def test_neighbours_of_equal_points_and_of_no_numbers_are_valid_places(count):
+    some = torch.zeros(1, count, 3)
+    some[0, 5] = float("inf")
+    some[0, 9] = float("nan")
+    for x in (torch.zeros(1, count, 3), torch.full((1, count, 3), float("nan")), some):
         near = nearest_neighbours(x, 20)
-        assert near.min() >= 0 and near.max() < 300
+        assert near.min() >= 0 and near.max() < count
         assert all(len(set(row)) == 20 for row in near[0].tolist())
 
 

@@ -43,6 +43,7 @@ def cases(part: str, quick: bool, shapes: Path | None) -> list[dict[str, Any]]:
                  add_shapes, "shapes/s", 2, folder=folder, count=count),
             case("rendering 5,000 faces, 12 views of 224", rendering, "meshes/s", faces=5000, size=224),
             case(f"one mesh of {faces:,} faces, read and prepared", large_mesh, "meshes/s", 2, faces=faces),
+            case("the guard alone: a prepared shape there and back", guarding, "files/s"),
         ],
         "points": [
             case(f"DGCNN training step, {points:,} points, k = 20, batch {few}", point_training, "clouds/s",
@@ -441,12 +442,39 @@ def _threads() -> int:
     return int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
 
 
-def neighbours(side: str, points: int, channels: int, batch: int, device: str) -> Work:
-    """The search for neighbours alone (for the table of growth; only ours)."""
+def neighbours(
+    side: str, points: int, channels: int, batch: int, device: str, crowd: int | None = None
+) -> Work:
+    """The search for neighbours alone, in space from `crowd` points by a grid (for the table of growth)."""
     import torch
 
-    from crosshape.networks.edges import nearest_neighbours
+    from crosshape.networks import neighbours
 
     place = _ready(side, device)
-    x = torch.randn(batch, points, channels, device=place)
-    return _waiting(lambda: nearest_neighbours(x, 20), place), batch
+    neighbours.CROWD = neighbours.CROWD if crowd is None else crowd
+    clouds = torch.from_numpy(some_clouds(batch, points)).to(place)
+    x = clouds if channels == 3 else (clouds @ torch.randn(3, channels, device=place)).sin()
+    return _waiting(lambda: neighbours.nearest_neighbours(x, 20), place), batch
+
+
+def guarding(side: str, device: str) -> Work:
+    """What the guard adds to a file: as many bytes as a shape prepared in a child, there and back."""
+    if side == "plain":
+        raise Absent("the guard has no plain form; one over its rate is what it adds to a file")
+    import atexit
+
+    from crosshape.shapes.guard import Guard
+
+    guard = Guard(1).__enter__()
+    atexit.register(guard.__exit__, None, None, None)
+
+    def calls() -> None:
+        for _ in range(200):
+            guard.call(as_prepared, 0)
+
+    return calls, 200
+
+
+def as_prepared(fill: int) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays of the size of 2,048 points with normals and 12 views of 224 x 224."""
+    return np.full((2048, 6), fill, np.float32), np.full((12, 224, 224), fill, np.uint8)

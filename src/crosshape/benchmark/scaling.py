@@ -9,8 +9,6 @@ from typing import Any
 from crosshape.benchmark import parts
 from crosshape.benchmark.measuring import Side
 
-STARTS: dict[str, Any] = {"points": 1024, "k": 20, "batch": 8}
-
 
 @dataclass(frozen=True)
 class Growth:
@@ -23,93 +21,66 @@ class Growth:
     law: str
 
 
+@dataclass(frozen=True)
+class Table:
+    """What grows by `name` (a size of the build, or threads) while the other sizes stay."""
+
+    what: str
+    build: str
+    law: str
+    name: str
+    values: tuple[int, ...]
+    fixed: dict[str, Any]
+
+
+POINTS = (256, 512, 1024, 2048, 4096)
+
+TABLES = (
+    Table("points, neighbours in space by the grid", "neighbours", "linear", "points", (*POINTS, 16384),
+          {"channels": 3, "batch": 4, "crowd": 1}),
+    Table("points, neighbours in space among all", "neighbours", "quadratic", "points", (*POINTS, 16384),
+          {"channels": 3, "batch": 4, "crowd": 1 << 30}),
+    Table("points, neighbours in 64 numbers", "neighbours", "quadratic", "points", POINTS,
+          {"channels": 64, "batch": 4}),
+    Table("points, neighbours in 128 numbers", "neighbours", "quadratic", "points", POINTS,
+          {"channels": 128, "batch": 4}),
+    Table("points, DGCNN training step", "point_training", "linear, then quadratic", "points", POINTS,
+          {"batch": 4}),
+    Table("points, DGCNN encoding", "point_encoding", "linear, then quadratic", "points", POINTS,
+          {"batch": 4}),
+    Table("k, DGCNN training step of 1,024 points", "point_training", "a constant and k", "k", (10, 20, 40),
+          {"batch": 4, "points": 1024}),
+    Table("batch, DGCNN training step of 1,024 points", "point_training", "the same a cloud", "batch",
+          (1, 4, 16, 64), {"points": 1024}),
+    Table("threads, DGCNN training step of 1,024 points", "point_training", "1 / threads", "threads", (1, 2),
+          {"batch": 8, "points": 1024}),
+    Table("faces, 12 views of 224", "rendering", "a constant and linear", "faces",
+          (500, 5000, 50_000, 500_000, 1_000_000), {"size": 224}),
+    Table("threads, 12 views of 224 of 50,000 faces", "rendering", "1 / threads", "threads", (1, 2),
+          {"faces": 50_000, "size": 224}),
+    Table("workers, add 108 made shapes", "add_shapes", "1 / workers", "threads", (1, 2),
+          {"folder": None, "count": 108}),
+)  # fmt: skip
+
+
 def grow(quick: bool, threads: int) -> list[Growth]:
-    """The table; `quick` takes two small sizes of each."""
+    """The tables; `quick` takes the two smallest sizes of each, with fewer points and faces."""
     rows: list[Growth] = []
-
-    def table(what: str, build: str, law: str, sizes: list[int], **fixed: Any) -> None:
-        name = fixed.pop("name")
+    for table in TABLES:
+        fixed = {**table.fixed}
+        if quick:
+            small = {"points": 256, "faces": 500, "count": 27}
+            fixed = {name: min(value, small.get(name, value)) if value else value
+                     for name, value in fixed.items()}  # fmt: skip
         before: Growth | None = None
-        for size in sizes[:2] if quick else sizes:
-            count = size if name == "threads" else threads
-            given = fixed if name == "threads" else {**fixed, name: size}
-            seconds = _seconds(f"{parts.__name__}:{build}", given, count)
+        for size in table.values[:2] if quick else table.values:
+            count = size if table.name == "threads" else threads
+            given = fixed if table.name == "threads" else {**fixed, table.name: size}
+            seconds = _seconds(f"{parts.__name__}:{table.build}", given, count)
             growth = math.log(seconds / before.seconds) / math.log(size / before.size) if before else None
-            before = Growth(what, size, seconds, growth, law)
+            before = Growth(table.what, size, seconds, growth, table.law)
             rows.append(before)
-
-    points = 256 if quick else 1024
-    sizes = [256, 512, 1024, 2048, 4096]
-    table(
-        "points a cloud, neighbours in space (3 numbers)",
-        "neighbours",
-        "quadratic",
-        sizes,
-        name="points",
-        channels=3,
-        batch=4,
-    )
-    table(
-        "points a cloud, neighbours in 128 numbers",
-        "neighbours",
-        "quadratic",
-        sizes,
-        name="points",
-        channels=128,
-        batch=4,
-    )
-    table(
-        "points a cloud, DGCNN training step",
-        "point_training",
-        "linear, then quadratic",
-        sizes,
-        name="points",
-        batch=4,
-    )
-    table(
-        "k, DGCNN training step",
-        "point_training",
-        "a constant and k",
-        [10, 20, 40],
-        name="k",
-        batch=4,
-        points=points,
-    )
-    table(
-        "batch, DGCNN training step",
-        "point_training",
-        "constant a cloud",
-        [1, 4, 16, 64],
-        name="batch",
-        points=points,
-    )
-    table(
-        "threads, DGCNN training step",
-        "point_training",
-        "1 / threads",
-        [1, 2],
-        name="threads",
-        batch=8,
-        points=points,
-    )
-    table(
-        "faces, 12 views of 224",
-        "rendering",
-        "a constant and linear",
-        [500, 5000, 50_000, 500_000, 1_000_000],
-        name="faces",
-        size=224,
-    )
-    table(
-        "threads, 12 views of 224 of 50,000 faces",
-        "rendering",
-        "1 / threads",
-        [1, 2],
-        name="threads",
-        faces=50_000,
-        size=224,
-    )
-    return rows  # fmt: skip
+    return rows
 
 
 def _seconds(build: str, sizes: dict[str, Any], threads: int) -> float:

@@ -23,36 +23,6 @@ from crosshape.networks.kernels import array, kernel, narrowed, on_threads, wide
 SLOPE = 0.2
 """Slope of LeakyReLU below zero (second-hand)."""
 
-_BLOCK = 1 << 21
-"""Distances held at once on a CPU: 8 MB in float32, which stays in the last-level cache."""
-
-
-def nearest_neighbours(x: Tensor, k: int) -> Tensor:
-    """(B, N, C) -> (B, N, k) int32: each point's k nearest points, itself among them, in no fixed order.
-
-    Distances are Euclidean, computed in the type of x from centred points, never in bfloat16.
-    """
-    count = x.shape[1]
-    if k > count:
-        raise ValueError(f"k = {k} neighbours were asked of clouds of {count} points; use k <= {count}")
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        x = x.detach()
-        x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        x = x - x.mean(dim=1, keepdim=True)
-        half = x.square().sum(dim=2).mul_(0.5)
-        if x.device.type != "cpu":
-            order = torch.baddbmm(half[:, None], x, x.transpose(1, 2), alpha=-1)
-            return order.topk(k, dim=2, largest=False, sorted=False).indices.int()
-        found = torch.empty(x.shape[0], count, k, dtype=torch.int32)
-        rows = found.view(-1, k).numpy()
-        step = max(1, _BLOCK // (count * count))
-        for start in range(0, x.shape[0], step):
-            part = x[start : start + step]
-            dots = torch.bmm(part, part.transpose(1, 2)).view(-1, count).numpy()
-            norms = half[start : start + step].numpy()
-            on_threads(_nearest, len(dots), dots, norms, rows[start * count :])
-        return found
-
 
 class EdgeConv(nn.Module):
     """(B, N, C) and neighbours (B, N, k) -> (B, N, D), equal to the usual EdgeConv with one linear layer.
@@ -211,95 +181,6 @@ def _reversed(near: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     sources = np.empty(points * k, np.int32)
     on_threads(_reverse, points // count, near, count, first, sources, least=1)
     return first, sources
-
-
-@kernel
-def _nearest(start, stop, dots, norms, found):  # type: ignore[no-untyped-def]
-    """The k smallest of |x_j|^2 / 2 - x_i x_j for each row of dots (B N, N), into found (B N, k).
-
-    The minima of 64 or more interleaved groups bound the k-th smallest number from above (k groups hold one
-    number each that is no larger), so only about k groups are looked at again, for little more than k
-    candidates. Halving finds a bound with k or k + 1 such groups without a branch that depends on data.
-    """
-    count, k = dots.shape[1], found.shape[1]
-    groups = 64
-    while groups < 2 * k or (groups < 128 and groups * 16 <= count):
-        groups *= 2
-    whole = count // groups
-    minima = np.empty(groups, dots.dtype)
-    values = np.empty(count + 1, dots.dtype)
-    kept = np.empty(count + 1, np.int32)
-    for row in range(start, stop):
-        line, norm = dots[row], norms[row // count]
-        size = 0
-        if whole < 4:
-            for j in range(count):
-                values[j] = norm[j] - line[j]
-                kept[j] = j
-            size = count
-        else:
-            for g in range(groups):
-                minima[g] = norm[g] - line[g]
-            for block in range(1, whole):
-                part = line[block * groups : (block + 1) * groups]
-                other = norm[block * groups : (block + 1) * groups]
-                for g in range(groups):
-                    value = other[g] - part[g]
-                    minima[g] = value if value < minima[g] else minima[g]
-            bound = _bound(minima, k)
-            for g in range(groups):
-                if minima[g] <= bound:
-                    for block in range(whole):
-                        j = block * groups + g
-                        value = norm[j] - line[j]
-                        values[size] = value
-                        kept[size] = j
-                        size += 1 if value <= bound else 0
-            for j in range(whole * groups, count):
-                value = norm[j] - line[j]
-                values[size] = value
-                kept[size] = j
-                size += 1 if value <= bound else 0
-        for slot in range(size, k):  # below k only where numbers are not numbers: any places will do
-            kept[slot] = slot
-        worst, limit = _largest(values[:k])
-        for slot in range(k, size):
-            if values[slot] < limit:
-                values[worst] = values[slot]
-                kept[worst] = kept[slot]
-                worst, limit = _largest(values[:k])
-        for slot in range(k):
-            found[row, slot] = kept[slot]
-
-
-@kernel
-def _largest(values):  # type: ignore[no-untyped-def]
-    place, best = 0, values[0]
-    for i in range(1, values.shape[0]):
-        if values[i] > best:
-            place, best = i, values[i]
-    return place, best
-
-
-@kernel
-def _bound(values, k):  # type: ignore[no-untyped-def]
-    """A number that k or more of the values do not exceed, and few more than k; about the k-th smallest."""
-    low, bound = values[0], values[0]
-    for i in range(values.shape[0]):
-        low = values[i] if values[i] < low else low
-        bound = values[i] if values[i] > bound else bound
-    for _ in range(10):
-        middle = 0.5 * (low + bound)
-        below = 0
-        for i in range(values.shape[0]):
-            below += 1 if values[i] <= middle else 0
-        if below < k:
-            low = middle
-        else:
-            bound = middle
-            if below <= k + 1:
-                break
-    return bound
 
 
 @kernel

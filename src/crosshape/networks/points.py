@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crosshape.networks.edges import EdgeConv, nearest_neighbours
+from crosshape.networks.edges import EdgeConv
+from crosshape.networks.neighbours import nearest_neighbours
 from crosshape.networks.pooling import norm_pool
 from crosshape.settings import FEATURES, NetworkSettings
 
