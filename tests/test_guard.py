@@ -55,6 +55,8 @@ def act(what: str) -> Any:
         return act_deep()
     if what == "usage":
         raise UsageError("--up w makes no sense.")
+    if what == "nonsense":
+        os.write(int(sys.argv[1]), b"\xff" * 64)
     if what == "unpicklable":
         return threading.Lock()
     if what == "words":
@@ -185,6 +187,31 @@ def test_a_child_that_died_between_two_items_costs_nothing(guard: Guard) -> None
 
 def fail() -> None:
     raise RuntimeError("no numba here")
+
+
+class OnlyHere:
+    """A task that cannot be read in a child."""
+
+    def __init__(self) -> None:
+        self.home = os.getpid()
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        if os.getpid() != state["home"]:
+            raise MemoryError
+
+
+def test_a_task_that_cannot_be_read_is_said_and_the_next_one_is_done() -> None:
+    with Guard(1, SMALL) as guard:
+        with pytest.raises(CrosshapeError, match="a worker could not read its task: MemoryError$"):
+            guard.call(double, OnlyHere())
+        assert guard.call(double, 4) == 8
+
+
+def test_an_answer_that_is_nonsense_costs_one_item() -> None:
+    with Guard(1, SMALL) as guard:
+        with pytest.raises(UnreadableShape, match="^the reader's answer cannot be read$"):
+            guard.call(act, "nonsense")
+        assert guard.call(double, 4) == 8
 
 
 def test_a_child_that_cannot_start_says_why() -> None:

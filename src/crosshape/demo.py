@@ -19,7 +19,7 @@ import numpy as np
 
 from crosshape.console import Progress, duration, say
 from crosshape.errors import CrosshapeError, UsageError
-from crosshape.files import write_whole
+from crosshape.files import parse_json, write_whole
 from crosshape.report import Confusion, Figure, Report, alike, flat
 from crosshape.settings import RECIPES, NetworkSettings, PrepareSettings, TrainSettings
 
@@ -150,7 +150,7 @@ def check_same(folder: Path, settings: DemoSettings) -> None:
     if (folder / REPORT).exists():
         raise CrosshapeError(f"{folder} already holds a demo; its report is {folder / REPORT}. {again}")
     try:
-        kept = json.loads((folder / SETTINGS).read_bytes())
+        kept = parse_json((folder / SETTINGS).read_bytes())
         different = [name for name, value in asdict(settings).items() if kept[name] != value]
     except (ValueError, KeyError, TypeError):
         raise CrosshapeError(f"{folder / SETTINGS} cannot be read. {again}") from None

@@ -1,10 +1,12 @@
-"""Writing so that a file is the old one or the new one, never half."""
+"""Writing so that a file is the old one or the new one, never half; reading JSON of strangers."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -20,3 +22,11 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says. Raises ValueError for every text that says nothing, too deep a one as well."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("brackets within brackets, more than can be read") from None

@@ -70,12 +70,11 @@ def about_library(path: Path) -> dict[str, Any]:
 
 def about_run(path: Path) -> dict[str, Any]:
     """What the card of a run says. Raises CrosshapeError where it cannot be read."""
-    import json
-
     from crosshape.errors import CrosshapeError
+    from crosshape.files import parse_json
 
     try:
-        card = json.loads((path / "card.json").read_bytes())
+        card = parse_json((path / "card.json").read_bytes())
         if not isinstance(card, dict):
             raise ValueError("no object")
     except ValueError as error:

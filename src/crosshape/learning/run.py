@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from crosshape.errors import CrosshapeError, UsageError
-from crosshape.files import write_whole
+from crosshape.files import parse_json, write_whole
 from crosshape.settings import NetworkSettings, TrainSettings, changed
 
 SETTINGS, STATE, METRICS = "run.toml", "state.safetensors", "metrics.jsonl"
@@ -70,6 +70,8 @@ def read_settings(run: Path) -> tuple[NetworkSettings, TrainSettings, dict[str, 
         raise CrosshapeError(f"{run} is no run: it has no {SETTINGS}. Start one: crosshape train.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CrosshapeError(f"{path} cannot be read: {error}.") from None
+    except RecursionError:
+        raise CrosshapeError(f"{path} cannot be read: too many brackets within one another.") from None
     network = changed(NetworkSettings(), _part(table, "network", path), str(path))
     training = changed(TrainSettings(), _part(table, "training", path), str(path))
     return network, training, {k: v for k, v in table.items() if k not in ("network", "training")}
@@ -156,7 +158,7 @@ def _metadata(path: Path) -> dict[str, Any]:
 
     try:
         with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {})["place"])
+            facts: dict[str, Any] = parse_json((file.metadata() or {})["place"])
         for name in ("step", "seconds", "steps", "steps_per_epoch"):
             float(facts[name])
     except FileNotFoundError:
@@ -199,7 +201,7 @@ class Metrics:
         if self.path.exists():
             for line in self.path.read_text().splitlines():
                 try:
-                    row = json.loads(line)
+                    row = parse_json(line)
                 except ValueError:
                     continue
                 if row["step"] <= step:
@@ -223,4 +225,4 @@ class Metrics:
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl, in order."""
     path = Path(run) / METRICS
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [parse_json(line) for line in path.read_text().splitlines()] if path.exists() else []

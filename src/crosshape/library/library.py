@@ -29,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 
 from crosshape.errors import CrosshapeError, UsageError
+from crosshape.files import parse_json
 from crosshape.settings import FEATURES, PrepareSettings
 
 if TYPE_CHECKING:
@@ -675,7 +676,7 @@ def _stored_settings(path: Path, schema: pa.Schema) -> PrepareSettings:
             f"{path} is a Lance dataset, but not a library: crosshape did not make it. Choose another path."
         )
     try:
-        about = json.loads(text)
+        about = parse_json(text)
         made_by = int(about["format"])
         if made_by > FORMAT:
             raise CrosshapeError(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crosshape.errors import CrosshapeError, UsageError
+from crosshape.files import parse_json
 from crosshape.networks.correspondence import CorrespondenceNetwork
 from crosshape.networks.images import ImageNetwork
 from crosshape.networks.points import PointNetwork
@@ -281,12 +282,12 @@ def load_model(run: str | Path, device: str = "auto") -> Model:
 def _from_card(path: Path) -> Model:
     """An untrained model of the sizes on the card; refuses sizes that no model of this program has."""
     try:
-        card = json.loads(path.read_bytes())
+        card = parse_json(path.read_bytes())
         sizes = card.pop("model")
         settings = changed(NetworkSettings(), sizes["network"], str(path))
         points, image_size = int(sizes["points"]), int(sizes["image_size"])
         comparable = bool(sizes["comparable"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise CrosshapeError(f"{path} is not the card of a model. Copy or train it again.") from None
     bounds: list[tuple[str, Sequence[int], int]] = [
         ("k", (settings.k,), 256),

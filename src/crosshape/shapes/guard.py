@@ -187,6 +187,9 @@ class Child:
             return UnreadableShape(f"took longer than {self.limits.seconds:g} s")
         except (EOFError, OSError):
             return UnreadableShape(self.post_mortem())
+        except (pickle.UnpicklingError, OverflowError, MemoryError):
+            self.end()
+            return UnreadableShape("the reader's answer cannot be read")
 
     def hand_over(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> socket.socket:
         """Give the child its task and wait until it has it, imports included; what happens then is the item's."""
@@ -336,9 +339,9 @@ def serve() -> None:
         except EOFError:
             return
         except Exception as error:
-            send(
-                channel, CrosshapeError(f"a worker could not read its task: {type(error).__name__}: {error}")
-            )
+            words = f"a worker could not read its task: {type(error).__name__}: {error}"
+            channel.sendall(b"+")
+            send(channel, CrosshapeError(words.removesuffix(": ")))
             continue
         _limit_processor_time(seconds)
         channel.sendall(b"+")

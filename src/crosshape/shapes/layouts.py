@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
-import json
 import os
 import re
 from collections import Counter
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
+from crosshape.files import parse_json
 from crosshape.settings import Limits
 from crosshape.shapes import datasets
 from crosshape.shapes.items import Item, h5_dataset, open_h5, read_part_file
@@ -445,7 +445,7 @@ def _shapenet(root: Path, title: str, inner: str, suffix: str) -> _Draft:
 def _json_names(path: Path) -> list[str]:
     """["shape_data/02691156/ID", ...] -> ["02691156/ID", ...]"""
     try:
-        names = json.loads(_text(path))
+        names = parse_json(_text(path))
         return ["/".join(name.split("/")[-2:]) for name in names]
     except (ValueError, AttributeError, TypeError):
         raise CrosshapeError(f"{path} is not a JSON list of names.") from None
