@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from crosshape.errors import CrosshapeError, UsageError
+from crosshape.files import parse_json, write_whole
 from crosshape.settings import Limits
 from crosshape.tasks.segmentation import (
     Head,
@@ -92,8 +93,6 @@ def save_head(learned: LearnedHead, folder: str | Path) -> None:
     """Write the folder; each file appears whole or not at all. Raises CrosshapeError where there is a head already."""
     from safetensors.torch import save
 
-    from crosshape.files import write_whole
-
     place = Path(folder)
     if (place / CARD).exists():
         raise CrosshapeError(f"{place} holds a head already; name another folder or remove it.")
@@ -126,7 +125,7 @@ def load_head(folder: str | Path, model: Model) -> LearnedHead:
             f"{folder} holds no head ({WEIGHTS}, {CARD}). Learn one: crosshape segment RUN --learn DATA --head {folder}"
         )
     try:
-        card = json.loads((place / CARD).read_bytes())
+        card = parse_json((place / CARD).read_bytes())
         parts = tuple(tuple(str(n) for n in names) for names in card["classes"].values())
         settings = changed(HeadSettings(), card["settings"], str(place / CARD))
         local, whole = (int(size) for size in card["sizes"])
@@ -204,8 +203,6 @@ def write_parts(found: Parts, path: Path) -> None:
     """The shape coloured by part, as .ply (Z up, colours on faces) or .glb (Y up, colours on corners)."""
     import trimesh
 
-    from crosshape.files import write_whole
-
     colour = colours(len(found.names))[found.numbers]
     vertices, faces = found.shape.vertices, found.shape.faces
     if path.suffix == ".glb":
@@ -224,7 +221,6 @@ def write_parts(found: Parts, path: Path) -> None:
 
 def write_labels(found: Parts, path: Path) -> None:
     """The parts of a mesh as `crosshape segment --learn` reads them: a name, then its 1-based faces."""
-    from crosshape.files import write_whole
 
     lines = []
     for number, name in enumerate(found.names):
