@@ -14,7 +14,7 @@ from crosshape.networks.model import untrained_model
 from crosshape.shapes.layouts import Item, Layout
 from crosshape.tasks.evaluation import Source, evaluate, pooled, vectors, wanted_features, why_not
 from crosshape.tasks.labelled import FeatureSet, LabelledSet, encode, open_data
-from crosshape.tasks.tables import latex, markdown, published, tables
+from crosshape.tasks.tables import latex, markdown, published_markdown, tables
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +311,7 @@ def test_latex_escapes_and_published_figures_stand_apart():
     text = latex(rows)
     assert r"points & a\_b \& c & 1.000 & 1.000 & 1.000 to 1.000 & 1 \\" in text
     assert r"95 \% & seeds \\" in text
-    assert published(data.layout) == ""
+    assert published_markdown(data.layout) == ""
     forty = replace(data.layout, name="modelnet", classes=tuple(f"c{i:02d}" for i in range(40)))
-    assert published(forty).startswith("### published, other data or renderings may apply\n")
-    assert "| CMCV | DGCNN | 89.8 |" in published(forty)
+    assert published_markdown(forty).startswith("### published, other data or renderings may apply\n")
+    assert "| CMCV | DGCNN | 89.8 |" in published_markdown(forty)

@@ -180,16 +180,9 @@ def test_more_points_than_the_network_learned_on_are_dealt_out_to_clouds_of_that
 
 
 def test_few_labelled_shapes_give_parts_on_others_better_than_the_largest_part(model, data):
-    rows = room.evaluate_segmentation(
-        model,
-        data,
-        shapes_per_class=(1, 2),
-        seeds=2,
-        settings=QUICK,
-        untrained=True,
-        fine_tune=True,
-        scratch=True,
-    )
+    budgets = {"shapes_per_class": (1, 2), "seeds": 2, "settings": QUICK}
+    kinds = {"untrained": True, "fine_tune": True, "scratch": True}
+    rows = list(room.evaluate_segmentation(model, data, **budgets, **kinds))
     assert [(r.model, r.more["head"], r.more["labels"]) for r in rows] == [
         (name, kind, budget)
         for name, kind in (
@@ -217,7 +210,7 @@ def test_few_labelled_shapes_give_parts_on_others_better_than_the_largest_part(m
 
 def test_the_model_is_left_as_it_was(model, data):
     before = model.fingerprint
-    room.evaluate_segmentation(model, data, shapes_per_class=(1,), settings=QUICK, fine_tune=True)
+    list(room.evaluate_segmentation(model, data, shapes_per_class=(1,), settings=QUICK, fine_tune=True))
     assert model.fingerprint == before and not model.training
 
 

@@ -13,15 +13,17 @@ protocols.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crosshape.console import Progress
     from crosshape.networks.model import Model
     from crosshape.shapes.layouts import Layout
     from crosshape.tasks.evaluation import Row, Source
     from crosshape.tasks.labelled import FeatureSet, LabelledSet
+    from crosshape.tasks.segmentation import PartSet
 
 TASKS = (
     "recognition-3d",
@@ -101,7 +103,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scratch", action="store_true", help="segmentation: also the same network from random weights"
     )
-    parser.add_argument("--out", metavar="FOLDER", help="a new folder for results.json, .md and .tex")
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="a new folder for results.html, .json, .md, .tex and pictures"
+    )
     parser.add_argument(
         "--cache", metavar="FOLDER", help="keeps shapes and features (default ~/.cache/crosshape)"
     )
@@ -117,12 +121,13 @@ def run(options: argparse.Namespace) -> int:
     import time
     from functools import partial
 
-    from crosshape.console import Progress, duration, print_json, printable, say
+    from crosshape.console import duration, print_json, printable, say
     from crosshape.errors import CrosshapeError, UsageError
     from crosshape.networks.model import load_model
     from crosshape.shapes.layouts import open_layout
     from crosshape.tasks.evaluation import evaluate, wanted_features, why_not
     from crosshape.tasks.labelled import default_cache, encode, open_data
+    from crosshape.tasks.segmentation import load_part_set
 
     start = time.monotonic()
     features = options.features.split(",") if options.features else None
@@ -138,10 +143,12 @@ def run(options: argparse.Namespace) -> int:
     def show(found: Iterable[Row]) -> None:
         for row in found:
             rows.append(row)
+            say(f"{duration(time.monotonic() - start):>12}  {in_words(row)}")
             if options.json:
                 print_json(row.json())
 
     data: LabelledSet | None = None
+    left_out: list[str] = []
     if tasks != ["segmentation"]:
         data = open_data(
             options.data,
@@ -150,10 +157,10 @@ def run(options: argparse.Namespace) -> int:
             fifth=options.split,
             cache=cache,
             workers=options.workers,
-            progress=Progress,
+            progress=told,
         )
         describe(data)
-        encoded = partial(encode, data, what=needed(tasks, features), layer=options.layer, progress=Progress)
+        encoded = partial(encode, data, what=needed(tasks, features), layer=options.layer, progress=told)
         sources = make_sources(data, model, encoded, options)
         protocols = ["default"]
         protocols += ["crosspoint"] if options.crosspoint else []
@@ -164,7 +171,8 @@ def run(options: argparse.Namespace) -> int:
             if reason and task == options.task:
                 raise CrosshapeError(reason)
             if reason:
-                say(f"{task} was left out: {reason}")
+                left_out.append(f"{task} was left out: {reason}")
+                say(left_out[-1])
             elif task != "segmentation":
                 done.append(task)
         show(
@@ -180,17 +188,51 @@ def run(options: argparse.Namespace) -> int:
             )
         )
     layout = data.layout if data is not None else open_layout(Path(options.data), options.layout)
+    parts: PartSet | None = None
     if "segmentation" in tasks:
-        show(segmentation(model, layout, options, Progress))
+        reason = no_parts(layout, options)
+        if reason:
+            left_out.append(f"segmentation was left out: {reason}")
+            say(left_out[-1])
+        else:
+            parts = load_part_set(layout, workers=options.workers, progress=told)
+            for name, why in parts.skipped:
+                say(f"{printable(name)} has no parts that can be read: {printable(why)}")
+            show(segmentation(model, parts, options))
     if not rows:
         raise CrosshapeError(f"{printable(options.data)} has nothing that {options.task} can be measured on.")
     if not options.json:
         print_tables(rows)
     if options.out:
-        write(Path(options.out), rows, layout, data, model, options, time.monotonic() - start)
-        say(f"{options.out}: results.json, results.md, results.tex")
+        folder = Path(options.out)
+        about = facts(layout, data, parts, model, options, time.monotonic() - start, left_out)
+        write(folder, about, rows, layout)
+        drawn = draw(folder, about, rows, layout, data, parts)
+        say(f"{options.out}: results.json, .md, .tex, .html; pictures/{', '.join(drawn)}")
     say(f"Done in {duration(time.monotonic() - start)}.")
-    return 1 if data is not None and data.skipped else 0
+    skipped = [*(data.skipped if data is not None else ()), *(parts.skipped if parts is not None else ())]
+    return 1 if skipped else 0
+
+
+def told(what: str, total: int, unit: str = "shapes") -> Progress:
+    """A progress line; where there is no terminal for one, a line that says what begins."""
+    from crosshape.console import Progress, say
+
+    bar = Progress(what, total, unit)
+    if not bar.live:
+        say(f"{what}: {total:,} {unit}")
+    return bar
+
+
+def in_words(row: Row) -> str:
+    """A row as one line of progress: what it is of, and its first measure."""
+    name, value = next(iter(row.measures.items()))
+    words = [row.task, row.model, row.features, f"{row.views} views" if row.views else ""]
+    words += [
+        str(row.more[key]) for key in ("head", "labels", "ask", "by", "ways", "shots") if key in row.more
+    ]
+    words += [row.protocol if row.protocol != "default" else ""]
+    return f"{' '.join(filter(None, words))}: {name.replace('_', ' ')} {value:.3f}"
 
 
 def chosen(task: str) -> list[str]:
@@ -282,34 +324,37 @@ def make_sources(
     return sources
 
 
-def segmentation(
-    model: Model, layout: Layout, options: argparse.Namespace, progress: Callable[[str, int], Any]
-) -> list[Row]:
-    """The rows of part segmentation; none where the data has no part labels and everything was asked for."""
-    from crosshape.console import say
+def no_parts(layout: Layout, options: argparse.Namespace) -> str | None:
+    """Why there is no segmentation on this data; None where there is. An error where it alone was asked for."""
     from crosshape.errors import CrosshapeError, UsageError
-    from crosshape.tasks.segmentation import evaluate_segmentation
 
     if not layout.has_parts:
         reason = f"{options.data} has no labels of parts."
         if options.task == "segmentation":
             raise CrosshapeError(f"{reason} crosshape datasets --layouts lists the layouts that have.")
-        say(f"segmentation was left out: {reason}")
-        return []
+        return reason
     if options.split is not None and layout.has_test:
         raise UsageError(f"{options.data} has a test split of its own; leave --split out")
+    return None
+
+
+def segmentation(model: Model, parts: PartSet, options: argparse.Namespace) -> Iterator[Row]:
+    """The rows of part segmentation; with --out they keep what is predicted for some shapes."""
+    from crosshape.tasks.segmentation import choose_shown, evaluate_segmentation
+
+    fifth = options.split or 1
     return evaluate_segmentation(
         model,
-        layout,
+        parts,
         fractions=options.labels,
         shapes_per_class=options.shapes_per_class,
         seeds=options.seeds,
-        fifth=options.split or 1,
+        fifth=fifth,
         fine_tune=options.fine_tune,
         scratch=options.scratch,
         untrained=options.untrained or options.baselines,
-        workers=options.workers,
-        progress=progress,
+        shown=choose_shown(parts, fifth) if options.out else (),
+        progress=told,
     )
 
 
@@ -341,30 +386,26 @@ def print_tables(rows: list[Row]) -> None:
             print(note(kind))
 
 
-def write(
-    folder: Path,
-    rows: list[Row],
+def facts(
     layout: Layout,
     data: LabelledSet | None,
+    parts: PartSet | None,
     model: Model,
     options: argparse.Namespace,
     seconds: float,
-) -> None:
-    """results.json (everything needed to repeat it), .md and .tex in a new folder, which appears whole."""
-    import json
-    import os
+    left_out: list[str],
+) -> dict[str, Any]:
+    """What must be known to repeat it: command, version, model, date, machine, data."""
     import platform
     import shlex
-    import sys
-    import tempfile
     import time
 
     import torch
 
     from crosshape import __version__
-    from crosshape.tasks.tables import latex, markdown, published
 
     about: dict[str, Any] = {
+        "title": f"Features of {Path(options.run).resolve().name}, judged on {Path(options.data).resolve().name}",
         "command": shlex.join(["crosshape", "evaluate", *vars_of(options)]),
         "version": __version__,
         "model": {"fingerprint": model.fingerprint, "card": model.card},
@@ -372,7 +413,7 @@ def write(
         "seconds": round(seconds, 1),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
             "threads": torch.get_num_threads(),
             "device": str(model.device),
             "python": platform.python_version(),
@@ -386,7 +427,9 @@ def write(
         "fingerprint": layout.fingerprint,
         "classes": layout.classes,
         "warnings": layout.warnings,
+        "counts": layout.counts,
     }
+    about["left_out"] = left_out
     if data is not None:
         about["data"] |= {
             "fifth": data.fifth,
@@ -395,18 +438,76 @@ def write(
             "labels": data.labels,
             "skipped": data.skipped,
         }
-    about["rows"] = [{**row.json(), "detail": row.detail} for row in rows]
+    if parts is not None:
+        from dataclasses import asdict
+
+        from crosshape.tasks.segmentation import HeadSettings
+
+        about["parts"] = {
+            "shapes": len(parts.items),
+            "points": int(parts.points.shape[1]),
+            "head": asdict(HeadSettings()),
+            "skipped": parts.skipped,
+        }
+    return about
+
+
+def processor() -> str:
+    """The processor's name where the system tells it, else its kind."""
+    import platform
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (named + [platform.processor(), platform.machine()])[0]
+
+
+def write(folder: Path, about: dict[str, Any], rows: list[Row], layout: Layout) -> None:
+    """results.json (everything needed to repeat it), .md and .tex in a new folder, which appears whole."""
+    import json
+    import os
+    import sys
+    import tempfile
+
+    from crosshape.tasks.tables import latex, markdown, published_markdown
+
+    kept = [{k: v for k, v in row.detail.items() if k != "guesses"} for row in rows]
+    record = about | {"rows": [{**row.json(), "detail": d} for row, d in zip(rows, kept, strict=True)]}
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     os.chmod(made, 0o755)
-    (made / "results.json").write_text(json.dumps(plain(about), indent=1) + "\n", encoding="utf-8")
+    (made / "results.json").write_text(json.dumps(plain(record), indent=1) + "\n", encoding="utf-8")
     text = f"`{about['command']}`\n\n{about['data']['note']}. "
-    if data is not None and data.splatted:
-        text += f"The views of {data.splatted:,} shapes are splats of their points. "
-    text += f"Model {model.fingerprint}, {about['date']}, {about['machine']['device']}, {sys.platform}.\n\n"
-    (made / "results.md").write_text(text + markdown(rows) + "\n" + published(layout), encoding="utf-8")
+    if about["data"].get("splatted"):
+        text += f"The views of {about['data']['splatted']:,} shapes are splats of their points. "
+    text += f"Model {about['model']['fingerprint']}, {about['date']}, {about['machine']['device']}, {sys.platform}.\n\n"
+    (made / "results.md").write_text(
+        text + markdown(rows) + "\n" + published_markdown(layout), encoding="utf-8"
+    )
     (made / "results.tex").write_text(latex(rows), encoding="utf-8")
     made.rename(folder)
+
+
+def draw(
+    folder: Path,
+    about: dict[str, Any],
+    rows: list[Row],
+    layout: Layout,
+    data: LabelledSet | None,
+    parts: PartSet | None,
+) -> list[str]:
+    """results.html and pictures/*.png beside the record; returns the names of the pictures."""
+    from crosshape.files import write_whole
+    from crosshape.tasks.drawing import write_pictures
+    from crosshape.tasks.page import results_page
+    from crosshape.tasks.shown import shown
+
+    found = shown(rows, data, parts)
+    page = results_page(about, rows, found, layout, data)
+    write_whole(folder / "results.html", page.encode())
+    return write_pictures(folder / "pictures", found, data)
 
 
 def vars_of(options: argparse.Namespace) -> list[str]:

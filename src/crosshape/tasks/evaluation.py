@@ -324,10 +324,10 @@ def _retrieval_row(
         np.concatenate([rows for rows, _ in results]),
     )
     more = {**more, "without_relevant": results[0][1].without_relevant}
-    detail = [
-        {"rows": rows, "ranking": rows[r.ranking], "precision_recall": r.precision_recall}
-        for rows, r in results
-    ]
+    detail: list[dict[str, Any]] = []
+    for rows, r in results:
+        one = {"rows": rows, "ranking": rows[r.ranking], "precision_recall": r.precision_recall}
+        detail.append(one if r.own_rank is None else one | {"own_rank": r.own_rank})
     means, stds = _spread(each)
     return Row(
         name, model, which, views, "default", means, stds, interval, len(results), more, {"seeds": detail}

@@ -135,6 +135,16 @@ def load_part_set(
     return PartSet(layout, kept, clouds, np.stack([found[item.name].parts for item in kept]), skipped)
 
 
+def choose_shown(data: PartSet, fifth: int = 1, most: int = 12, seed: int = 0) -> np.ndarray:
+    """The numbers of at most `most` test shapes of the first seed to look at, drawn by `seed`: one of every class
+    that is drawn, a second of each only where classes are few.
+    """
+    test = np.random.default_rng(seed).permutation(np.flatnonzero(data.split(fifth, 0)))
+    turn = np.array([np.count_nonzero(data.labels[test[:i]] == data.labels[n]) for i, n in enumerate(test)])
+    chosen = test[np.argsort(turn, kind="stable")][:most]
+    return chosen[np.lexsort((chosen, data.labels[chosen]))]
+
+
 def choose_labelled(
     items: Sequence[Item], training: np.ndarray, share: float | None, per_class: int | None, seed: int
 ) -> np.ndarray:
@@ -409,6 +419,7 @@ class _Trial:
     network: PointNetwork | None = None
     ious: dict[int, float] = field(default_factory=dict)
     right: dict[int, float] = field(default_factory=dict)
+    guesses: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 def evaluate_segmentation(
@@ -423,14 +434,16 @@ def evaluate_segmentation(
     scratch: bool = False,
     untrained: bool = False,
     settings: HeadSettings | None = None,
+    shown: Sequence[int] | np.ndarray = (),
     workers: int | None = None,
     progress: Callable[[str, int], Any] | None = None,
-) -> list[Row]:
+) -> Iterator[Row]:
     """Rows of part segmentation: for every budget of labels frozen features, and what else is asked for.
 
     A seed draws the labelled shapes, the head's weights and, without a test split, the test fifth. Figures
-    are means over seeds. `shapes_per_class`, where given, replaces `fractions`. Raises CrosshapeError where the
-    data has no part labels or nothing to test on.
+    are means over seeds. `shapes_per_class`, where given, replaces `fractions`; of budgets that come to the same
+    shapes the first is kept. shown: numbers of shapes whose predictions of the first seed the rows keep. Raises
+    CrosshapeError where the data has no part labels or nothing to test on.
     """
     from crosshape.networks.model import untrained_model
 
@@ -440,30 +453,40 @@ def evaluate_segmentation(
         (f"{k} a class", None, k) for k in shapes_per_class
     ]
     budgets = budgets or [(f"{100 * share:g} %", share, None) for share in fractions]
+    kept: dict[bytes, tuple[str, float | None, int | None]] = {}
+    for text, share, count in budgets:
+        chosen = choose_labelled(parts.items, ~parts.split(fifth, 0), share, count, 0)
+        kept.setdefault(chosen.tobytes(), (text, share, count))
     plan = []
     for seed in range(seeds):
         test = parts.split(fifth, seed)
         if not test.any() or test.all():
             raise CrosshapeError(f"{parts.layout.path} leaves nothing to learn from or to test on.")
-        for text, share, count in budgets:
+        for text, share, count in kept.values():
             plan.append((text, seed, test, choose_labelled(parts.items, ~test, share, count, seed)))
-    rows = _rows("run", "frozen", parts, _heads(model, parts, plan, settings, progress))
+    shown = np.asarray(shown, np.int64)
+    yield from _rows("run", "frozen", parts, _heads(model, parts, plan, settings, shown, progress), shown)
     if fine_tune:
-        rows += _tuned(model, "run", parts, plan, settings, False, progress)
+        yield from _tuned(model, "run", parts, plan, settings, False, shown, progress)
     if untrained:
         trials = []
         for seed in range(seeds):
             clouds = parts.points[~parts.split(fifth, seed)]
             other = untrained_model(model.settings, points=model.point_count, seed=seed, clouds=clouds)
-            trials += _heads(other.to(model.device), parts, [p for p in plan if p[1] == seed], settings)
-        rows += _rows("untrained", "frozen", parts, trials)
+            own = [p for p in plan if p[1] == seed]
+            trials += _heads(other.to(model.device), parts, own, settings, shown, progress)
+        yield from _rows("untrained", "frozen", parts, trials, shown)
     if scratch:
-        rows += _tuned(model, "from scratch", parts, plan, settings, True, progress)
-    return rows
+        yield from _tuned(model, "from scratch", parts, plan, settings, True, shown, progress)
 
 
 def _heads(
-    model: Model, data: PartSet, plan: list[Any], settings: HeadSettings, progress: Any = None
+    model: Model,
+    data: PartSet,
+    plan: list[Any],
+    settings: HeadSettings,
+    shown: np.ndarray,
+    progress: Any = None,
 ) -> list[_Trial]:
     """All heads of a plan on the frozen features of one model, each measured on its test shapes."""
     union = np.unique(np.concatenate([chosen for *_, chosen in plan]))
@@ -475,7 +498,7 @@ def _heads(
         some = Features(*(getattr(features, n)[rows] for n in ("local", "whole", "parts", "category")))
         head = train_head(some, counts, settings, seed, model.device)
         trials.append(_Trial(budget, seed, test, len(chosen), head))
-    _measure(model, data, trials, progress)
+    _measure(model, data, trials, shown, progress)
     return trials
 
 
@@ -486,6 +509,7 @@ def _tuned(
     plan: list[Any],
     settings: HeadSettings,
     scratch: bool,
+    shown: np.ndarray,
     progress: Any,
 ) -> list[Row]:
     trials = []
@@ -493,17 +517,19 @@ def _tuned(
     for budget, seed, test, chosen in plan:
         network, head = train_together(model, data, chosen, settings, seed, scratch)
         trial = _Trial(budget, seed, test, len(chosen), head, network)
-        _measure(model, data, [trial])
+        _measure(model, data, [trial], shown)
         trial.network = None
         trials.append(trial)
         if bar:
             bar.advance()
     if bar:
         bar.close()
-    return _rows(name, "whole network" if scratch else "fine-tuned", data, trials)
+    return _rows(name, "whole network" if scratch else "fine-tuned", data, trials, shown)
 
 
-def _measure(model: Model, data: PartSet, trials: list[_Trial], progress: Any = None) -> None:
+def _measure(
+    model: Model, data: PartSet, trials: list[_Trial], shown: np.ndarray, progress: Any = None
+) -> None:
     """Score every trial on its test shapes; shapes are encoded once for all trials on the same network."""
     counts = np.array([len(names) for names in data.layout.part_names])
     first = np.array(starts(counts.tolist()))
@@ -523,15 +549,21 @@ def _measure(model: Model, data: PartSet, trials: list[_Trial], progress: Any = 
                 guess = found - first[label]
                 trial.ious[int(shape)] = shape_iou(data.parts[shape], guess, int(counts[label]))
                 trial.right[int(shape)] = float((guess == data.parts[shape]).mean())
+                if trial.seed == 0 and shape in shown:
+                    trial.guesses[int(shape)] = guess.astype(np.int16)
         if bar:
             bar.advance(len(block))
     if bar:
         bar.close()
 
 
-def _rows(name: str, kind: str, data: PartSet, trials: list[_Trial]) -> list[Row]:
-    """A row for every budget: means and standard deviations over seeds, interval over test shapes."""
-    rows = []
+def _rows(name: str, kind: str, data: PartSet, trials: list[_Trial], shown: np.ndarray) -> list[Row]:
+    """A row for every budget: means and standard deviations over seeds, interval over test shapes.
+
+    Its detail holds every seed, the mean IoU of every class, and of the shapes in `shown` their names, their IoU
+    and the predicted parts (guesses: an array a shape).
+    """
+    rows, labels = [], data.labels
     for budget in dict.fromkeys(trial.budget for trial in trials):
         group = [trial for trial in trials if trial.budget == budget]
         each: dict[str, list[float]] = {"instance_miou": [], "class_miou": [], "accuracy": []}
@@ -546,9 +578,21 @@ def _rows(name: str, kind: str, data: PartSet, trials: list[_Trial]) -> list[Row
         means = {key: float(np.mean(values)) for key, values in each.items()}
         stds = {k: float(np.std(v, ddof=1)) for k, v in each.items()} if len(group) > 1 else {}
         more = {"labels": budget, "head": kind, "labelled": group[0].labelled, "tested": len(group[0].ious)}
-        detail = {
-            "seeds": [{"seed": t.seed, **{k: v[i] for k, v in each.items()}} for i, t in enumerate(group)]
+        detail: dict[str, Any] = {
+            "seeds": [{"seed": t.seed, **{k: v[i] for k, v in each.items()}} for i, t in enumerate(group)],
+            "classes": {
+                data.layout.classes[c]: float(
+                    np.mean([t.ious[s] for t in group for s in t.ious if labels[s] == c])
+                )
+                for c in np.unique(labels[np.concatenate([list(t.ious) for t in group])])
+            },
         }
+        if group[0].guesses:
+            detail |= {
+                "shown": [data.items[s].name for s in shown],
+                "shown_iou": [group[0].ious[s] for s in shown],
+                "guesses": [group[0].guesses[s] for s in shown],
+            }
         interval = metrics.bootstrap(scores, owners)
         rows.append(
             Row(

@@ -119,7 +119,7 @@ def markdown(rows: Iterable[Row]) -> str:
     parts = []
     for kind, head, cells in tables(rows):
         lines = [f"### {kind}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-        lines += ["| " + " | ".join(_word(cell) for cell in row) + " |" for row in cells]
+        lines += ["| " + " | ".join(word(cell).replace("|", "\\|") for cell in row) + " |" for row in cells]
         parts.append("\n".join([*lines, "", note(kind)]).rstrip())
     return "\n\n".join(parts) + "\n"
 
@@ -128,7 +128,7 @@ def latex(rows: Iterable[Row]) -> str:
     """The tables as LaTeX (booktabs), each with its protocol as caption."""
     parts = []
     for kind, head, cells in tables(rows):
-        body = [" & ".join(_tex(_word(cell)) for cell in row) + r" \\" for row in [head, *cells]]
+        body = [" & ".join(_tex(word(cell)) for cell in row) + r" \\" for row in [head, *cells]]
         lines = [r"\begin{table}", r"\begin{tabular}{" + "l" * len(head) + "}", r"\toprule", body[0]]
         lines += [r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]
         lines += [rf"\caption{{{_tex(kind)}. {_tex(note(kind))}}}", r"\end{table}"]
@@ -140,21 +140,29 @@ def _tex(text: str) -> str:
     return re.sub(r"([&%$#_{}])", r"\\\1", text.replace("\\", r"\textbackslash "))
 
 
-def published(layout: Layout) -> str:
-    """Figures of papers on this data as Markdown; "" where none are known."""
+PUBLISHED = "published, other data or renderings may apply"
+"""What stands over figures of others."""
+
+
+def published(layout: Layout) -> tuple[tuple[str, str, str], tuple[tuple[str, str, float], ...]] | None:
+    """Figures of papers on this data as (head, rows), in percent; None where none are known."""
     if layout.name.startswith("modelnet") and len(layout.classes) == 40:
-        rows = [f"| {name} | {network} | {value} |" for name, network, value in MODELNET40]
-        head = ["| linear SVM on point features | network | accuracy |", "|---|---|---|"]
-    elif layout.name.startswith("shapenet-part"):
-        rows = [f"| {name} | {how} | {value} |" for name, how, value in SHAPENET_PART]
-        head = ["| method | head | instance mIoU |", "|---|---|---|"]
-    else:
-        return ""
-    title = "### published, other data or renderings may apply"
-    return "\n".join([title, "", *head, *rows]) + "\n"
+        return ("linear SVM on point features", "network", "accuracy, %"), MODELNET40
+    if layout.name.startswith("shapenet-part"):
+        return ("method", "head", "instance mIoU, %"), SHAPENET_PART
+    return None
 
 
-def _word(cell: Any) -> str:
-    if cell is None:
+def published_markdown(layout: Layout) -> str:
+    """The same as Markdown; "" where none are known."""
+    known = published(layout)
+    if known is None:
         return ""
-    return f"{cell:.3f}" if isinstance(cell, float) else str(cell).replace("|", "\\|")
+    head, rows = known
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|", *(f"| {' | '.join(map(str, r))} |" for r in rows)]
+    return "\n".join([f"### {PUBLISHED}", "", *lines]) + "\n"
+
+
+def word(cell: Any) -> str:
+    """A cell as text: shares with three digits, nothing for None."""
+    return "" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell)
