@@ -261,6 +261,21 @@ def test_settings_that_cannot_be(made_library, tmp_path, values, words):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"graph": "tree"}, "settings: 'graph' is 'tree'; it must be features or space."),
+        ({"k": 0}, "settings: 'k' is 0; it must be between 1 and 256."),
+        ({"edge_widths": ()}, "settings: 'edge_widths' is (); it must be between 1 and 4096."),
+    ],
+)
+def test_networks_that_cannot_be(made_library, tmp_path, values, words):
+    with pytest.raises(CrosshapeError) as error:
+        train(made_library, tmp_path / "run", settings=SMALL, network=replace(TINY, **values))
+    assert str(error.value) == words
+    assert not (tmp_path / "run").exists()
+
+
 def test_training_tells_pairs_apart(made_library, tmp_path):
     """After a few epochs the judge knows pictures and clouds of the shapes it saw from false pairs."""
     settings = replace(SMALL, epochs=60, batch_size=12, learning_rate=3e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,26 @@ def test_more_neighbours_than_points_is_refused():
         nearest_neighbours(torch.zeros(1, 8, 3), 9)
 
 
+def test_the_graph_in_space_is_found_once_and_kept(random):
+    x = torch.from_numpy(random.normal(size=(2, 200, 3)))
+    torch.manual_seed(0)
+    anew = PointNetwork(TINY).double().eval()
+    once = PointNetwork(replace(TINY, graph="space")).double().eval()
+    once.load_state_dict(anew.state_dict())
+    y, near = x, nearest_neighbours(x, TINY.k)
+    for edge, ours, other in zip(once.edges, once.layers(x), anew.layers(x), strict=True):
+        y = edge(y, near)
+        assert torch.equal(y, ours)
+        assert torch.equal(ours, other) == (edge is once.edges[0])
+
+
+def test_models_from_before_the_graph_was_a_setting_keep_their_fingerprint():
+    model = untrained_model(TINY, points=64, image_size=16)
+    assert "graph" not in model._sizes()["network"]
+    other = untrained_model(replace(TINY, graph="space"), points=64, image_size=16)
+    assert other._sizes()["network"]["graph"] == "space" and other.fingerprint != model.fingerprint
+
+
 @pytest.fixture(scope="module")
 def model():
     generator = np.random.default_rng(0)
@@ -372,6 +393,7 @@ def test_a_different_weight_is_a_different_fingerprint(model):
         (lambda card, state: state.pop("points.head.weight"), "lacks the weights 'points.head.weight'"),
         (lambda card, state: state.__setitem__("extra", torch.zeros(1)), "unknown weights 'extra'"),
         (lambda card, state: card["model"]["network"].__setitem__("hidden", 10**9), "'hidden' is"),
+        (lambda card, state: card["model"]["network"].__setitem__("graph", "tree"), "'graph' is 'tree'"),
         (lambda card, state: card["model"]["network"].__setitem__("kk", 3), "unknown setting 'kk'"),
         (lambda card, state: card["model"].__setitem__("points", "many"), "is not the card of a model"),
         (lambda card, state: card.pop("model"), "is not the card of a model"),

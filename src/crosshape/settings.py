@@ -57,6 +57,11 @@ class NetworkSettings:
     point_width: int = setting(1024, "channels after the 1x1 convolution, before pooling (second-hand)")
     image_width: int = setting(64, "channels of the first ResNet-18 stage")
     hidden: int = setting(256, "hidden units of the correspondence network (second-hand)")
+    graph: str = setting(
+        "features",
+        "features: neighbours are sought anew among the features of every layer (DGCNN); space: once, among "
+        "the points (linear in their number, so far faster for large clouds)",
+    )
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from crosshape.learning import run as folder
 from crosshape.learning.augment import augment_points, augment_views
 from crosshape.learning.verdict import hold_out, measure, words
 from crosshape.networks.allocator import keep_memory
-from crosshape.networks.model import Model, autocast, choose_device, load_model, untrained_model
+from crosshape.networks.model import Model, autocast, check_sizes, choose_device, load_model, untrained_model
 from crosshape.networks.weights import load_image_weights
 from crosshape.settings import FEATURES, RECIPES, NetworkSettings, TrainSettings
 
@@ -73,9 +73,11 @@ def train(
     training = settings or RECIPES[recipe]
     if not resume:
         check(training, shapes)
+        check_sizes(network or NetworkSettings(), "settings")
     if folder.begin(run, resume, overwrite):
         network, training, facts = folder.read_settings(run)
         check(training, shapes)
+        check_sizes(network, str(run / folder.SETTINGS))
         minutes = None
         torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
     else:

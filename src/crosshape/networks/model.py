@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from crosshape.console import Progress
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
+GRAPHS = ("features", "space")
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -67,7 +67,7 @@ class Model(nn.Module):
 
     def _sizes(self) -> dict[str, Any]:
         return {
-            "network": asdict(self.settings),
+            "network": _without_later(asdict(self.settings)),
             "points": self.point_count,
             "image_size": self.image_size,
             "comparable": self.comparable,
@@ -279,6 +279,23 @@ def load_model(run: str | Path, device: str = "auto") -> Model:
     return model.to(choose_device(device)).eval()
 
 
+def _without_later(network: dict[str, Any]) -> dict[str, Any]:
+    """Settings that came later are left out at their default: models from before keep their fingerprint."""
+    return {name: value for name, value in network.items() if (name, value) != ("graph", "features")}
+
+
+def check_sizes(settings: NetworkSettings, where: str) -> None:
+    """Refuse networks that cannot be, or that no machine can hold. Raises CrosshapeError."""
+    most = {"k": 256, "edge_widths": 4096, "point_width": 16384, "image_width": 1024, "hidden": 16384}
+    for name, limit in most.items():
+        value = getattr(settings, name)
+        values = value if isinstance(value, tuple) else (value,)
+        if not 1 <= len(values) <= 16 or not all(type(v) is int and 1 <= v <= limit for v in values):
+            raise CrosshapeError(f"{where}: '{name}' is {value}; it must be between 1 and {limit}.")
+    if settings.graph not in GRAPHS:
+        raise CrosshapeError(f"{where}: 'graph' is {settings.graph!r}; it must be {' or '.join(GRAPHS)}.")
+
+
 def _from_card(path: Path) -> Model:
     """An untrained model of the sizes on the card; refuses sizes that no model of this program has."""
     try:
@@ -289,18 +306,10 @@ def _from_card(path: Path) -> Model:
         comparable = bool(sizes["comparable"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise CrosshapeError(f"{path} is not the card of a model. Copy or train it again.") from None
-    bounds: list[tuple[str, Sequence[int], int]] = [
-        ("k", (settings.k,), 256),
-        ("edge_widths", settings.edge_widths, 4096),
-        ("point_width", (settings.point_width,), 16384),
-        ("image_width", (settings.image_width,), 1024),
-        ("hidden", (settings.hidden,), 16384),
-        ("points", (points,), 1 << 20),
-        ("image_size", (image_size,), 4096),
-    ]
-    for name, values, most in bounds:
-        if not values or len(values) > 16 or not all(isinstance(v, int) and 1 <= v <= most for v in values):
-            raise CrosshapeError(f"{path}: '{name}' is {values}; it must be between 1 and {most}.")
+    check_sizes(settings, str(path))
+    for name, value, most in (("points", points, 1 << 20), ("image_size", image_size, 4096)):
+        if not 1 <= value <= most:
+            raise CrosshapeError(f"{path}: '{name}' is {value}; it must be between 1 and {most}.")
     model = Model(settings, points=points, image_size=image_size)
     model.comparable = comparable
     card.pop("fingerprint", None)

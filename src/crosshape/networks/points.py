@@ -21,6 +21,7 @@ class PointNetwork(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.k = settings.k
+        self.in_space = settings.graph == "space"
         widths = settings.edge_widths
         self.edges = nn.ModuleList(
             EdgeConv(channels, width) for channels, width in zip((3, *widths), widths, strict=False)
@@ -55,8 +56,12 @@ class PointNetwork(nn.Module):
         Neighbours are sought among outputs in full precision.
         """
         x, full, out = points, points, []
+        k = min(self.k, points.shape[1])
+        near = None
         for edge in self.edges:
-            full = edge(x, nearest_neighbours(full, min(self.k, full.shape[1])))
+            if near is None or not self.in_space:
+                near = nearest_neighbours(full, k)
+            full = edge(x, near)
             x = full.to(_precision(full))
             out.append(x)
         return out
