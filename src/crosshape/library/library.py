@@ -162,6 +162,8 @@ def lance_words(path: Path, doing: str) -> Iterator[None]:
         text = str(error)
         if isinstance(error, OSError) and error.errno is not None:
             text = os.strerror(error.errno)
+        if doing == "read" and not path.exists():
+            raise CrosshapeError(f"{path} is gone: it was moved or removed. Put it back.") from error
         for sign, words in {
             "No space left": "the disk is full. Free some space and run the same command again; "
             "nothing was lost",
