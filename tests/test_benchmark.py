@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from crosshape.benchmark import measuring, parts, scripts
+from crosshape.benchmark import measuring, parts, scaling, scripts
 from crosshape.benchmark.chart import write_chart
 from crosshape.benchmark.measuring import Absent, Outcome, compare, machine
 from crosshape.benchmark.plain import PlainDGCNN, PlainResNet18, joint_step
@@ -192,10 +192,61 @@ def test_the_command_prints_the_machine_and_the_cases(capsys):
     assert rows and all(keys <= row.keys() and row["ratio"] > 0 for row in rows)
 
 
+def test_growth_is_the_exponent_from_one_size_to_the_next(monkeypatch):
+    """With times that grow as the square of the points and not at all with the batch."""
+    asked = []
+
+    def seconds(build, sizes, threads):
+        asked.append((build, sizes, threads))
+        return 1e-6 * sizes.get("points", 1000) ** 2 / threads
+
+    monkeypatch.setattr(scaling, "_seconds", seconds)
+    rows = scaling.grow(quick=False, threads=2)
+    assert [row.growth for row in rows if row.size == 256] == [None] * 6
+    for row in rows:
+        if row.growth is not None:
+            growth = (
+                2 if row.what.startswith("points") else -1 if row.what[:7] in ("threads", "workers") else 0
+            )
+            assert row.growth == pytest.approx(growth), row
+    assert {threads for _, sizes, threads in asked} == {1, 2}
+    assert all(hasattr(parts, build.split(":")[1]) for build, _, _ in asked)
+
+
+def test_the_table_of_growth_is_measured(monkeypatch, capsys):
+    small = {"channels": 3, "batch": 1}
+    tables = [
+        scaling.Table(
+            "points in space", "neighbours", "linear", "points", (64, 128, 256), {**small, "crowd": 1}
+        ),
+        scaling.Table("faces, 12 views", "rendering", "linear", "faces", (500, 600), {"size": 32}),
+    ]
+    monkeypatch.setattr(scaling, "TABLES", tables)
+    assert main(["benchmark", "--scaling", "--quick", "--threads", "1", "--json"]) == 0
+    machine, *rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["what"], row["size"]) for row in rows] == [
+        ("points in space", 64),
+        ("points in space", 128),
+        ("faces, 12 views", 500),
+        ("faces, 12 views", 600),
+    ]
+    assert machine["threads"] == 1 and all(row["seconds"] > 0 for row in rows)
+
+
+def test_every_row_of_the_table_can_be_built():
+    for table in scaling.TABLES:
+        if table.build in ("neighbours", "point_training", "point_encoding"):
+            sizes = {**table.fixed, **({} if table.name == "threads" else {table.name: table.values[0]})}
+            sizes |= {name: min(value, 64) for name, value in sizes.items() if name == "points"}
+            work, items = getattr(parts, table.build)("ours", device="cpu", **sizes)
+            work()
+            assert items == sizes.get("batch", 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["points", "views", "train", "encode"])
 def test_quick_parts_run(part, capsys):
-    assert main(["benchmark", "--part", part, "--quick"]) == 0
+    assert main(["benchmark", "--part", part, "--quick", "--threads", "1", "--repeats", "1"]) == 0
     assert "ratio" in capsys.readouterr().out
 
 
