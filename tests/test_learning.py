@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,14 @@ import pytest
 import torch
 from conftest import TINY
 
+import crosshape
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.learning import losses
 from crosshape.learning.augment import augment_points, augment_views
 from crosshape.learning.run import METRICS, STATE, read_metrics, read_settings
 from crosshape.learning.training import Learner, learning_rate, train
 from crosshape.learning.verdict import Verdict, hold_out, measure, words
-from crosshape.networks.model import load_model
+from crosshape.networks.model import load_model, untrained_model
 from crosshape.settings import RECIPES, TrainSettings, changed
 
 SMALL = replace(RECIPES["dense"], points=128, image_size=32, batch_size=4, epochs=4, projection=16)
@@ -300,7 +302,7 @@ def test_the_verdict_knows_a_perfect_model_and_a_blind_one(random):
     class Seer:
         """Knows every shape by the size of its cloud and the grey of its views."""
 
-        point_count, blind = 64, False
+        point_count, image_size, blind = 64, 32, False
 
         def code(self, values):
             number = np.argmin(np.abs(values[:, None] - np.arange(40)), axis=1)
@@ -328,3 +330,43 @@ def test_the_verdict_knows_a_perfect_model_and_a_blind_one(random):
     text = words({"trained": Verdict(1, 1, 1), "untrained": seen}, 20)
     assert "training helped pictures and clouds." in text and "made" not in text
     assert "worse" in words({"trained": seen, "untrained": Verdict(1, 1, 1)}, 20)
+    known = {"trained": seen, "untrained": seen, "chairs": Verdict(1, 1, 1)}
+    assert "chairs, which comes with crosshape, does better here: crosshape embed chairs" in words(known, 20)
+    assert "comes with" not in words({**known, "chairs": Verdict(1, 1, 0)}, 20)
+
+
+def test_a_model_that_comes_along_is_found_by_name_and_joins_the_verdict(
+    made_library, tmp_path, monkeypatch, capsys
+):
+    model = untrained_model(TINY, points=128, image_size=16, clouds=made_library.points())
+    model.card["name"] = "parts"
+    model.save(tmp_path / "weights" / "parts", half=True)
+    monkeypatch.setattr("crosshape.networks.model.SHIPPED", tmp_path / "weights")
+    monkeypatch.chdir(tmp_path)
+    loaded = crosshape.load("parts")
+    assert loaded.fingerprint == json.loads((tmp_path / "weights/parts/card.json").read_text())["fingerprint"]
+    assert loaded.fingerprint != model.fingerprint and loaded.source == "parts"
+    pairs = [m.encode_points(made_library.points()) for m in (loaded, model)]
+    first, second = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in pairs)
+    assert (first * second).sum(axis=1).min() > 0.99
+    size = (tmp_path / "weights/parts/model.safetensors").stat().st_size
+    assert size < 0.55 * sum(4 * value.numel() for value in model.state_dict().values())
+    with pytest.raises(CrosshapeError, match=r"Models that come with crosshape: parts\."):
+        crosshape.load("prts")
+    monkeypatch.setattr("crosshape.learning.verdict.LEAST", 10)
+    settings = replace(SMALL, epochs=1, held_out=0.25)
+    train(made_library, tmp_path / "run", settings=settings, network=TINY)
+    assert re.search(r"trained .*\n  untrained .*\n  parts ", capsys.readouterr().err)
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    assert list(card["verdict"]) == ["trained", "untrained", "parts"]
+    train(made_library, tmp_path / "from", settings=settings, initial="parts", quiet=True)
+    assert crosshape.load(tmp_path / "from").settings == TINY
+
+
+def test_weights_too_large_for_half_are_refused(tmp_path):
+    model = untrained_model(TINY, points=64, image_size=16)
+    with torch.no_grad():
+        model.points.mix.weight[0, 0] = 1e6
+    with pytest.raises(ValueError, match="too large for 16 bits"):
+        model.save(tmp_path / "m", half=True)
+    assert not (tmp_path / "m" / "model.safetensors").exists()

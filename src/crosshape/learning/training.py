@@ -26,7 +26,15 @@ from crosshape.learning import run as folder
 from crosshape.learning.augment import augment_points, augment_views
 from crosshape.learning.verdict import hold_out, measure, words
 from crosshape.networks.allocator import keep_memory
-from crosshape.networks.model import Model, autocast, check_sizes, choose_device, load_model, untrained_model
+from crosshape.networks.model import (
+    Model,
+    autocast,
+    check_sizes,
+    choose_device,
+    load_model,
+    shipped,
+    untrained_model,
+)
 from crosshape.networks.weights import load_image_weights
 from crosshape.settings import FEATURES, RECIPES, NetworkSettings, TrainSettings
 
@@ -118,6 +126,10 @@ def tell(
     )
     verdicts = {"trained": measure(model, points, views, held)}
     verdicts["untrained"] = measure(floor.to(model.device), points, views, held)
+    for name in shipped():
+        other = load_model(name, str(model.device))
+        if other.image_size <= views.shape[2]:
+            verdicts[name] = measure(other, points, views, held)
     model.card["verdict"] = {name: asdict(verdict) for name, verdict in verdicts.items()}
     model.save(run)
     if not quiet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -163,18 +164,26 @@ class Model(nn.Module):
             )
 
     def save(self, folder: str | Path, half: bool = False) -> None:
-        """Write model.safetensors and card.json; each appears whole or not at all."""
+        """Write model.safetensors and card.json; each appears whole or not at all.
+
+        half: with 16 bits a number, which is another model by its fingerprint. Raises ValueError for weights
+        that 16 bits cannot hold.
+        """
         from safetensors.torch import save
 
         from crosshape.files import write_whole
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            name: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
-            for name, value in self.state_dict().items()
-        }
-        card = {**self.card, "fingerprint": self.fingerprint, "model": self._sizes()}
+        if half:
+            rounded = copy.deepcopy(self).half()
+            if not all(bool(v.isfinite().all()) for v in rounded.state_dict().values()):
+                raise ValueError("some weights are too large for 16 bits a number")
+            state, written = rounded.state_dict(), rounded.float()
+        else:
+            state, written = self.state_dict(), self
+        state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        card = {**self.card, "fingerprint": written.fingerprint, "model": self._sizes()}
         write_whole(folder / WEIGHTS, save(state, metadata={"format": "crosshape 1"}))
         write_whole(folder / CARD, json.dumps(card, indent=2).encode() + b"\n")
 
@@ -252,6 +261,11 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def shipped() -> list[str]:
+    """The names of the models that come with crosshape."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}"))
+
+
 def load_model(run: str | Path, device: str = "auto") -> Model:
     """The model of a run folder, or one that comes with crosshape, by its name.
 
@@ -264,8 +278,7 @@ def load_model(run: str | Path, device: str = "auto") -> Model:
     if not folder.exists() and (SHIPPED / folder.name / WEIGHTS).is_file() and len(folder.parts) == 1:
         folder = SHIPPED / folder.name
     if not (folder / WEIGHTS).is_file() or not (folder / CARD).is_file():
-        shipped = sorted(p.parent.name for p in SHIPPED.glob(f"*/{WEIGHTS}"))
-        known = f" Models that come with crosshape: {', '.join(shipped)}." if shipped else ""
+        known = f" Models that come with crosshape: {', '.join(shipped())}." if shipped() else ""
         what = "is not there" if not folder.exists() else f"holds no model ({WEIGHTS} and {CARD})"
         raise CrosshapeError(f"{run} {what}. Give a run folder made by `crosshape train`.{known}")
     model = _from_card(folder / CARD)
