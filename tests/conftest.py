@@ -77,6 +77,34 @@ def embedded_library(made_folder: Path, tmp_path_factory: pytest.TempPathFactory
     return open_library(library.path)
 
 
+def learn_parts(run: Path, folder: Path, labels: tuple[str, ...] = ("chair", "mug")) -> Path:
+    """A head for the model in `run`, learned from a few made shapes with their parts; returns its folder."""
+    import trimesh
+
+    from crosshape.networks.model import load_model
+    from crosshape.shapes.layouts import open_layout
+    from crosshape.shapes.made import make_shape
+    from crosshape.tasks.heads import learn_head, save_head
+    from crosshape.tasks.segmentation import HeadSettings, load_part_set
+
+    for label in labels:
+        (folder / "labelled" / label).mkdir(parents=True)
+        for seed in range(4):
+            shape = make_shape(label, seed + 20)
+            path = folder / "labelled" / label / f"{seed}.off"
+            trimesh.Trimesh(shape.vertices, shape.faces, process=False).export(path)
+            lines = []
+            for number, name in enumerate(shape.part_names):
+                faces = np.flatnonzero(shape.part_of_face == number) + 1
+                if len(faces):
+                    lines += [name, " ".join(map(str, faces))]
+            path.with_name(f"{seed}_labels.txt").write_text("\n".join(lines) + "\n")
+    data = load_part_set(open_layout(folder / "labelled"), 256, workers=1)
+    settings = HeadSettings(hidden=32, steps=80, dropout=0.2)
+    save_head(learn_head(load_model(run), data, settings), folder / "head")
+    return folder / "head"
+
+
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(7)

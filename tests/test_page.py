@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import TINY, learn_parts
 
 from crosshape.page.catalogue import shape_id
+from crosshape.search.tags import write_tags
 from crosshape.settings import PrepareSettings
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -55,6 +56,8 @@ def parts(tmp_path_factory) -> Path:
     clouds, views = library.points(), library.views(size=32)
     untrained_model(TINY, points=128, image_size=32, clouds=clouds, views=views).save(folder / "run")
     embed(folder / "run", library)
+    learn_parts(folder / "run", folder)
+    write_tags(library, {"mug/mug_1.stl": ["cup"], "mug/mug_2.stl": ["cup"]})
     return library.path
 
 
@@ -62,6 +65,7 @@ def parts(tmp_path_factory) -> Path:
 def server(parts: Path):
     """The address of `crosshape serve`, in a process of its own."""
     command = [sys.executable, "-m", "crosshape", "serve", str(parts), "--port", "0", "--no-browser"]
+    command += ["--head", str(parts.parent / "head")]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -360,6 +364,93 @@ def test_tags_are_given_and_accepted(page, parts):
         assert len(json.loads(parts.with_name("parts.lance.tags.json").read_bytes())["labels"]) == 7
 
 
+def test_tags_of_the_library_narrow_the_grid_and_are_accepted_or_refused(page, parts):
+    page.open("/?tag=cup")
+    page.wait("return document.querySelectorAll('main a.tile').length === 2")
+    assert page.js("return document.querySelector('select[aria-label=Tag]').value") == "cup"
+    page.click("main a.tile[title='mug/mug_1.stl']")
+    page.click("button[aria-label='cup: no']")
+    page.wait("return !document.querySelector('.written')")
+    page.open("/?tag=cup")
+    page.wait("return document.querySelectorAll('main a.tile').length === 1")
+    page.click("main a.tile[title='mug/mug_2.stl']")
+    page.click("button[aria-label='cup: yes']")
+    page.wait("return document.querySelector('input[aria-label=Tag]').value === 'cup'")
+    kept = json.loads(parts.with_name("parts.lance.tags.json").read_bytes())
+    assert kept["labels"]["mug/mug_2.stl"] == "cup" and kept["refused"] == [["mug/mug_1.stl", "cup"]]
+
+
+COLOURED = """const viewer = document.querySelector(".stage").viewer; viewer.paint();
+    const gl = viewer.gl, [w, h] = [viewer.canvas.width, viewer.canvas.height], data = new Uint8Array(4 * w * h);
+    gl.readPixels(0, 0, w, h, gl.RGBA, gl.UNSIGNED_BYTE, data);
+    let seen = 0, bright = 0;
+    for (let i = 0; i < data.length; i += 4) {
+      if (!data[i + 3]) continue;
+      seen++;
+      bright += Math.max(data[i], data[i + 1], data[i + 2]) - Math.min(data[i], data[i + 1], data[i + 2]) > 60;
+    }
+    return bright / seen;"""
+
+
+def test_the_parts_of_a_shape_are_coloured_and_back_takes_them_away(page):
+    page.open("/?q=chair_1")
+    page.click("main a.tile")
+    page.wait("return !!document.querySelector('.stage .thumb.gone')")
+    assert page.js(COLOURED) < 0.05, "without colours a shape is grey"
+    page.js("window.first = document.querySelector('.stage').viewer; first.move({ yaw: 0.5 })")
+    page.click("#parts")
+    legend = "return [...document.querySelectorAll('.keyed li')].map((one) => one.textContent)"
+    page.wait("return location.search === '?parts=1' && document.querySelectorAll('.keyed li').length > 0")
+    told = page.js(legend)
+    assert all(re.fullmatch(r"[a-z]+ (\d+|under 1) %", line) for line in told)
+    assert page.js(COLOURED) > 0.9
+    same = "return document.querySelector('.stage').viewer === window.first && window.first.camera.yaw"
+    assert page.js(same) == 0.5, "the camera stays where it was"
+    choose = "const box = document.querySelector('.parts select'); box.value = 'mug';"
+    page.js(choose + "box.dispatchEvent(new Event('change'))")
+    page.wait("return location.search === '?parts=1&class=mug'")
+    page.wait(
+        "return [...document.querySelectorAll('.keyed li')].some((one) => /body|handle/.test(one.textContent))"
+    )
+    page.driver.refresh()
+    page.wait("return document.querySelectorAll('.keyed li').length > 0")
+    assert page.js("return document.querySelector('#parts').getAttribute('aria-pressed')") == "true"
+    page.back()
+    page.wait("return location.search === '?parts=1'")
+    page.wait(
+        f"{legend.replace('return ', 'return JSON.stringify(')}) === JSON.stringify(arguments[0])", told
+    )
+    page.back()
+    page.wait("return location.search === '' && document.querySelector('section.parts').hidden")
+    page.wait(COLOURED.replace("return bright / seen", "return bright / seen < 0.05"))
+    page.js("document.activeElement.blur()")
+    page.press("p")
+    page.wait("return location.search === '?parts=1'")
+
+
+def test_two_shapes_and_a_file_are_searched_by_together(page, parts):
+    page.open("/?q=mug_0")
+    page.click("main a.tile")
+    page.wait("return document.querySelectorAll('section a.tile').length === 10")
+    page.click("section a.tile .act span[title='Search by this one as well']")
+    page.wait("return document.querySelector('h1')?.textContent === 'Like these 2 together'")
+    assert page.js("return [...new URLSearchParams(location.search).keys()].join()") == "id,id"
+    two, names = page.path(), page.names()
+    assert len(names) == 9 and "mug/mug_0.stl" not in names, "neither of the two is among its own hits"
+    page.driver.find_element("id", "more").send_keys(str(parts.parent / "bolt_1.stl"))
+    page.wait("return document.querySelector('h1')?.textContent === 'Like these 3 together'")
+    assert page.js("return [...new URLSearchParams(location.search).keys()].join()") == "id,id,token"
+    page.js("[...document.querySelectorAll('.asked button')][1].click()")
+    page.wait("return document.querySelector('h1')?.textContent === 'Like these 2 together'")
+    assert page.js("return [...new URLSearchParams(location.search).keys()].join()") == "id,token"
+    page.back()
+    page.wait("return document.querySelector('h1')?.textContent === 'Like these 3 together'")
+    page.back()
+    page.wait("return location.pathname + location.search === arguments[0]", two)
+    page.wait("return document.querySelectorAll('main a.tile').length === 9")
+    assert page.names() == names
+
+
 def test_the_map_leads_to_a_shape(page):
     page.open("/atlas")
     page.wait(
@@ -414,6 +505,8 @@ def test_nothing_stands_out_of_the_window(page, size):
         "/review",
         "/tagging",
         f"/?like={one}",
+        f"/shape/{one}?parts=1",
+        f"/found?id={one}&id={other}",
     ):
         page.open(path)
         wide = page.js("return [document.documentElement.scrollWidth, innerWidth]")

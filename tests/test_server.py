@@ -12,9 +12,12 @@ import stat
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+import trimesh
+from conftest import learn_parts
 from starlette.testclient import TestClient
 
 from crosshape.cli import main
@@ -30,7 +33,9 @@ from crosshape.page.review import harmless
 from crosshape.page.server import create_app, page_files
 from crosshape.page.service import Service
 from crosshape.page.together import Together, scored
-from crosshape.search.query import Sought, fused, search
+from crosshape.search import index, query
+from crosshape.search.query import Sought, Where, fused, search
+from crosshape.search.tags import stored_tags, write_tags
 from crosshape.shapes.files import load_shape
 from crosshape.shapes.made import make_shape, write_shape
 
@@ -259,7 +264,69 @@ def test_a_picture_finds_the_shape_it_shows(client, embedded_library):
     files = {"file": ("photo.png", embedded_library.view_png(name, 1))}
     body = client.post("/search", files=files).json()
     assert body["query"]["kind"] == "picture" and len(body["hits"]) == 12
-    assert "views" in body["over"] or body["hits"]
+    assert body["over"] == "views", "a picture has no points"
+    again = client.get(f"/search/{body['token']}", params={"over": "points"})
+    assert "A picture has no points" in problem_of(again, 400, "no-points")
+
+
+def test_several_together_are_the_command_s_own_search(
+    client, service, embedded_library, made_folder, tmp_path, capsys
+):
+    """Two files, a picture and a name: every hit and score as `crosshape search` prints them."""
+    name = "table/table_1.stl"
+    files = [made_folder / "bolt" / "bolt_1.stl", made_folder / "mug" / "mug_0.obj", tmp_path / "photo.png"]
+    files[2].write_bytes(embedded_library.view_png("chair/chair_2.off", 1))
+    for over in ("both", "views"):
+        words = ["search", str(embedded_library.path), name, *map(str, files), "--top", "11", "--over", over]
+        assert main([*words, "--json"]) == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        sent = [("file", (path.name, path.read_bytes())) for path in files]
+        answer = client.post("/search", params={"top": 11, "over": over}, data={"name": name}, files=sent)
+        body = answer.json()
+        assert answer.status_code == 200, body
+        assert [hit["name"] for hit in body["hits"]] == [row["name"] for row in rows] and len(rows) == 11
+        np.testing.assert_allclose(
+            [hit["score"] for hit in body["hits"]], [row["score"] for row in rows], atol=2e-6
+        )
+        assert body["usual"] is None and body["over"] == over
+    asked = body["query"]["queries"]
+    assert body["query"]["kind"] == "several" and body["token"] is None
+    assert [(one["kind"], one["name"].rsplit("/", 1)[-1]) for one in asked] == [
+        ("library", "table_1.stl"), ("shape", "bolt_1.stl"), ("shape", "mug_0.obj"), ("picture", "photo.png")
+    ]  # fmt: skip
+    tokens = [("token", one["token"]) for one in asked[1:]]
+    again = client.get(
+        "/search", params=[("id", shape_id(name)), *tokens, ("top", 11), ("over", "views")]
+    ).json()
+    assert again["hits"] == body["hits"] and again["query"] == body["query"]
+    assert os.listdir(service.folder) == [], "all are deleted after the answer"
+
+
+def test_several_names_are_asked_at_once_and_not_too_many(client, embedded_library):
+    names = embedded_library.names[2:5]
+    mixed = [("name", names[0]), ("id", shape_id(names[1])), ("name", names[2])]
+    body = client.get(f"/search?{urlencode([*mixed, ('top', 20)])}").json()
+    hits = search(embedded_library, names, top=20)
+    assert [hit["name"] for hit in body["hits"]] == [hit.name for hit in hits] and len(hits) == 9
+    assert [one["name"] for one in body["query"]["queries"]] == names, "in the order of the address"
+    many = client.get("/search", params=[("name", names[0])] * 9)
+    assert problem_of(many, 400, "too-many-queries") == "9 queries at once; 8 are the most."
+    problem_of(client.get("/search", params=[mixed[0], ("id", "0" * 20)]), 404, "no-such-shape")
+    problem_of(client.get("/search", params=[mixed[0], ("token", "gone")]), 404, "search-forgotten")
+    sent = [("file", (f"{i}.stl", b"x")) for i in range(9)]
+    problem_of(client.post("/search", files=sent), 400, "bad-form")
+    full = client.post("/search", files=sent[:5], data={"name": names + names[:1]})
+    problem_of(full, 400, "too-many-queries")
+
+
+def test_one_file_of_several_that_cannot_be_read_is_said_and_nothing_stays(client, service, made_folder):
+    good = ("a.obj", (made_folder / "mug" / "mug_0.obj").read_bytes())
+    answer = client.post("/search", files=[("file", good), ("file", ("b.stl", b"solid x\nendsolid"))])
+    problem_of(answer, 422, "unreadable")
+    problem_of(
+        client.post("/search", files=[("file", good), ("file", ("b.exe", b"MZ"))]), 415, "unknown-format"
+    )
+    assert os.listdir(service.folder) == [] and service.uploads.taken == 0
 
 
 def test_what_cannot_be_read_is_a_problem_with_its_reason_and_leaves_nothing(client, service):
@@ -318,6 +385,80 @@ def test_searches_answered_together_are_those_answered_alone(service, random):
     for i, found in answers.items():
         assert int(found.argmax()) == i % 7 and found.shape == (12,)
     assert len(answers) == 40
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch, random):
+    """600 shapes with made features, more than are compared one by one; and what exact search answers."""
+    from test_library import fill
+
+    from crosshape.library.library import create_library
+    from crosshape.settings import PrepareSettings
+
+    library = create_library(tmp_path / "big.lance", PrepareSettings(points=8, views=2, image_size=8))
+    fill(library, [f"{'ab'[i % 2]}/{i:04d}.obj" for i in range(600)])
+    middle = random.normal(size=(20, 512))
+    near = middle[random.integers(0, 20, 600)] + random.normal(scale=0.4, size=(600, 512))
+    near = near.astype(np.float32)
+    library.write_features("aaaa1111", library.names, near, np.stack([near, near[::-1]], axis=1))
+    asked = ["a/0010.obj", "b/0003.obj", "a/0200.obj"]
+    exact = {
+        "one": search(library, asked[0], top=8),
+        "several": search(library, asked, top=8),
+        "points": search(library, asked, top=8, over="points"),
+        "folder": search(library, asked[0], top=8, where=Where(folder="b")),
+    }
+    monkeypatch.setattr(query, "EXACT", 100)
+    monkeypatch.setattr("crosshape.page.catalogue.LOOK", 0.0)
+    service = Service(library.path)
+    yield service, asked, exact
+    service.close()
+
+
+def test_a_large_library_is_searched_by_its_index_which_is_made_meanwhile(large):
+    service, asked, exact = large
+    client = client_of(service)
+    first = client.get("/search", params={"name": asked[0], "top": 8})
+    words = problem_of(first, 503, "index-being-made")
+    assert "over 600 shapes is being made" in words and first.headers["retry-after"] == "20"
+    assert client.get("/shapes").json()["total"] == 600, "the page is there meanwhile"
+    deadline = time.monotonic() + 120
+    while (found := client.get("/search", params={"name": asked[0], "top": 8})).status_code == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    answers = {
+        "one": found.json(),
+        "several": client.get("/search", params={"name": asked, "top": 8}).json(),
+        "points": client.get("/search", params={"name": asked, "top": 8, "over": "points"}).json(),
+        "folder": client.get("/search", params={"name": asked[0], "top": 8, "folder": "b"}).json(),
+    }
+    for kind, body in answers.items():
+        assert [hit["name"] for hit in body["hits"]] == [hit.name for hit in exact[kind]], kind
+        np.testing.assert_allclose(
+            [h["score"] for h in body["hits"]], [h.score for h in exact[kind]], atol=2e-6
+        )
+        note = re.fullmatch(
+            r"by index over 600 shapes; recall of the first ten measured: ([\d.]+)", body["note"]
+        )
+        assert note and float(note[1]) >= index.RECALL and body["usual"] is None
+    words = client.get("/search", params={"name": asked[0], "q": "0003"})
+    assert "Words in the name cannot be asked for" in problem_of(words, 400, "cannot-filter")
+
+
+def test_tags_narrow_a_large_library_as_people_said(large):
+    service, asked, exact = large
+    write_tags(service.now().library, {hit.name: ["lid"] for hit in exact["one"][:4]})
+    client = client_of(service)
+    client.put("/tags", json={"id": shape_id(exact["one"][0].name), "tag": "lid", "said": "refuse"})
+    client.put("/tags", json={"id": shape_id(exact["one"][1].name), "tag": "bolt", "said": "give"})
+    client.put("/tags", json={"id": shape_id(exact["one"][7].name), "tag": "lid", "said": "give"})
+    deadline = time.monotonic() + 120
+    while (found := client.get("/search", params={"name": asked[0], "tag": "lid"})).status_code == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert [hit["name"] for hit in found.json()["hits"]] == [exact["one"][i].name for i in (2, 3, 7)]
+    none = client.get("/search", params={"name": asked[0], "tag": "none"}).json()
+    assert none["hits"] == [] and none["note"] == "no shape has these facts"
 
 
 # The worker and its queue
@@ -712,6 +853,158 @@ def test_a_layout_keeps_neighbours_together_also_of_those_that_are_no_landmarks(
         assert layout.spread(vectors[:count]).shape == layout.flat(vectors[:count]).shape == (count, 2)
 
 
+# Parts
+
+
+@pytest.fixture(scope="module")
+def head(embedded_library, tmp_path_factory) -> Path:
+    """A head that knows the parts of chairs and mugs."""
+    return learn_parts(embedded_library.path.parent / "run", tmp_path_factory.mktemp("head"))
+
+
+@pytest.fixture(scope="module")
+def segmenting(copied, head):
+    """A service with a head."""
+    made = Service(copied, head=str(head))
+    made.check_head()
+    yield made
+    made.close()
+
+
+def told_by(glb: bytes) -> tuple[dict, np.ndarray, np.ndarray]:
+    """(extras, (F, 3, 3) corners of the faces, (F, 3, 3) their colours) of a GLB with one primitive."""
+    length = int.from_bytes(glb[12:16], "little")
+    document = json.loads(glb[20 : 20 + length])
+    kinds = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
+
+    def array(number: int) -> np.ndarray:
+        one = document["accessors"][number]
+        start = 28 + length + document["bufferViews"][one["bufferView"]]["byteOffset"]
+        width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[one["type"]]
+        return np.frombuffer(glb, kinds[one["componentType"]], one["count"] * width, start).reshape(-1, width)
+
+    primitive = document["meshes"][0]["primitives"][0]
+    place, colour = (array(primitive["attributes"][key]) for key in ("POSITION", "COLOR_0"))
+    faces = array(primitive["indices"]).reshape(-1, 3) if "indices" in primitive else np.empty((0, 3), int)
+    return document["asset"]["extras"], place[faces], colour[faces][..., :3]
+
+
+def test_parts_are_those_that_the_command_finds_in_their_colours(
+    segmenting, head, embedded_library, made_folder
+):
+    from crosshape.networks.model import load_model
+    from crosshape.tasks.heads import colours, load_head, segment_shape
+
+    client, name = client_of(segmenting), "chair/chair_1.stl"
+    model = load_model(embedded_library.path.parent / "run")
+    expected = segment_shape(model, load_head(head, model), load_shape(made_folder / name))
+    answer = client.get(f"/shapes/{shape_id(name)}/parts.glb")
+    assert (
+        answer.headers["content-type"] == "model/gltf-binary"
+        and "no-cache" in answer.headers["cache-control"]
+    )
+    extras, corners, painted = told_by(answer.content)
+    paint = colours(len(expected.names))
+    assert (painted == paint[expected.numbers][:, None]).all() and len(np.unique(expected.numbers)) > 1
+    plain = told_by_mesh(client, name)
+    np.testing.assert_allclose(corners, plain, atol=1e-6)
+    assert extras["class"] == expected.category and extras["told"] is True and extras["shown"] == "mesh"
+    legend = client.get(f"/shapes/{shape_id(name)}/parts").json()
+    assert legend["class"] == expected.category and legend["reason"] is None
+    assert [part["name"] for part in legend["parts"]] == list(expected.names)
+    for number, part in enumerate(legend["parts"]):
+        assert part["colour"] == "#" + "".join(f"{one:02x}" for one in paint[number])
+        mine = trimesh.Trimesh(*split(expected.shape, expected.numbers == number), process=False)
+        assert part["share"] == pytest.approx(mine.area / expected.shape.area, abs=1e-4)
+    again = client.get(
+        f"/shapes/{shape_id(name)}/parts.glb", headers={"If-None-Match": answer.headers["etag"]}
+    )
+    assert again.status_code == 304
+
+
+def split(shape, faces: np.ndarray) -> tuple:
+    return shape.vertices, shape.faces[faces]
+
+
+def told_by_mesh(client, name: str) -> np.ndarray:
+    """(F, 3, 3): the faces of a shape's mesh.glb."""
+    content = client.get(f"/shapes/{shape_id(name)}/mesh.glb").content
+    (mesh,) = trimesh.load(io.BytesIO(content), file_type="glb", process=False).geometry.values()
+    return mesh.vertices[mesh.faces]
+
+
+def test_a_class_can_be_asked_for_and_parts_are_kept(segmenting, monkeypatch):
+    client, one = client_of(segmenting), shape_id("mug/mug_2.off")
+    assert client.get("/library").json()["parts"].keys() == {"chair", "mug"}
+    asked = client.get(f"/shapes/{one}/parts", params={"class": "chair"}).json()
+    assert asked["class"] == "chair" and asked["told"] is False
+    assert {part["name"] for part in asked["parts"]} == set(client.get("/library").json()["parts"]["chair"])
+    words = problem_of(client.get(f"/shapes/{one}/parts", params={"class": "boat"}), 422, "unknown-class")
+    assert words == "The head knows no class 'boat'; it knows chair, mug."
+    problem_of(client.get(f"/shapes/{one}/parts.glb", params={"class": "boat"}), 422, "unknown-class")
+    problem_of(client.get("/shapes/00000000000000000000/parts.glb"), 404, "no-such-shape")
+    monkeypatch.setattr(segmenting.segmenter, "paint", lambda *_: 1 / 0)
+    assert client.get(f"/shapes/{one}/parts", params={"class": "chair"}).json() == asked
+    assert client.get(f"/shapes/{shape_id('mug/mug_1.stl')}/parts").status_code == 500
+
+
+def test_parts_wait_in_the_queue_of_uploads_and_the_page_does_not(segmenting):
+    client, stop, parts = client_of(segmenting), threading.Event(), segmenting.parts
+    segmenting.parts = lambda *_: (stop.wait(20), parts(*_))[1]
+    address, answers = f"/shapes/{shape_id('bolt/bolt_0.obj')}/parts", []
+    many = [threading.Thread(target=lambda: answers.append(client.get(address))) for _ in range(8)]
+    try:
+        for thread in many:
+            thread.start()
+        while segmenting.uploads.taken < 8:
+            time.sleep(0.01)
+        problem_of(client.get(address), 503, "queue-full")
+        assert client.get("/shapes").status_code == 200
+        assert client.get(f"/shapes/{shape_id('bolt/bolt_0.obj')}/mesh.glb").status_code == 200
+    finally:
+        stop.set()
+        segmenting.parts = parts
+    for thread in many:
+        thread.join()
+    assert [answer.status_code for answer in answers] == [200] * 8 and segmenting.uploads.taken == 0
+
+
+def test_without_a_head_the_page_offers_no_parts(client, embedded_library):
+    assert client.get("/library").json()["parts"] == {}
+    words = problem_of(client.get(f"/shapes/{shape_id(embedded_library.names[0])}/parts.glb"), 409, "no-head")
+    assert "crosshape segment RUN --learn DATA --head HEAD" in words
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_shape_whose_file_is_gone_are_those_of_its_points(embedded_library, head, tmp_path):
+    from crosshape.library.adding import add
+    from crosshape.library.embedding import embed
+
+    write_shape(make_shape("mug", 3), tmp_path / "mug.stl")
+    library = add(tmp_path / "mug.stl", tmp_path / "own.lance", settings=embedded_library.settings, workers=1)
+    embed(embedded_library.path.parent / "run", library)
+    (tmp_path / "mug.stl").unlink()
+    service = Service(library.path, head=str(head))
+    try:
+        service.check_head()
+        answer = client_of(service).get(f"/shapes/{shape_id('mug.stl')}/parts").json()
+    finally:
+        service.close()
+    assert answer["shown"] == "points" and answer["reason"] == "its file is not where it was"
+    assert sum(part["share"] for part in answer["parts"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_serve_refuses_a_head_that_does_not_fit(copied, head, tmp_path, capsys):
+    words = ["serve", str(copied), "--port", "0", "--no-browser", "--head"]
+    assert main([*words, str(tmp_path / "none")]) == 1
+    assert "holds no head (head.safetensors, head.json)" in capsys.readouterr().err
+    shutil.copytree(head, tmp_path / "other")
+    card = json.loads((head / "head.json").read_text())
+    (tmp_path / "other" / "head.json").write_text(json.dumps({**card, "model": "0badcafe"}))
+    assert main([*words, str(tmp_path / "other")]) == 1
+    assert "was learned on model 0badcafe, this run is " in capsys.readouterr().err
+
+
 # Duplicates
 
 
@@ -827,6 +1120,58 @@ def test_tags_are_given_proposed_refused_and_kept(client, service, copied):
     assert client.get(f"/shapes/{shape_id('mug/mug_0.obj')}").json()["tag"] is None
 
 
+def test_tags_of_the_library_are_shown_until_someone_says_otherwise(embedded_library, tmp_path, capsys):
+    """What `tag --write` keeps is on the page; what is said on the page is what `tag` reads."""
+    shutil.copytree(embedded_library.path, tmp_path / "parts.lance")
+    library = open_library(tmp_path / "parts.lance")
+    names = library.names
+    chairs, mugs = ([name for name in names if name.startswith(label)] for label in ("chair", "mug"))
+    write_tags(library, {name: ["chair"] for name in [*chairs[:2], mugs[0], mugs[1]]})
+    service = Service(library.path)
+    client = client_of(service)
+
+    def tagged(tag: str) -> list[str]:
+        return [one["name"] for one in client.get("/shapes", params={"tag": tag}).json()["shapes"]]
+
+    def facts(name: str) -> tuple:
+        told = client.get(f"/shapes/{shape_id(name)}").json()
+        return told["tag"], told["written"]
+
+    def said(name: str, tag: str, what: str) -> None:
+        answer = client.put("/tags", json={"id": shape_id(name), "tag": tag, "said": what})
+        assert answer.status_code == 204
+
+    try:
+        assert tagged("chair") == sorted([*chairs[:2], mugs[0], mugs[1]]) and facts(mugs[0]) == (
+            None,
+            ["chair"],
+        )
+        assert client.get("/library").json()["tags"] == [{"tag": "chair", "count": 4}]
+        state = client.get("/tags").json()
+        assert state["written"] == 4 and state["given"] == []
+        assert {one["state"] for one in state["proposals"]} == {"in the library"}
+        like = client.get("/search", params={"name": chairs[2], "tag": "chair"}).json()["hits"]
+        assert {hit["name"] for hit in like} == {*chairs[:2], mugs[0], mugs[1]}
+        said(mugs[0], "chair", "refuse")
+        assert facts(mugs[0]) == (None, []) and mugs[0] not in tagged("chair")
+        for name in chairs:
+            said(name, "chair", "give")
+        for name in mugs[1:]:
+            said(name, "mug", "give")
+        assert facts(chairs[0]) == ("chair", []) and facts(mugs[1]) == ("mug", [])
+        assert tagged("chair") == chairs and tagged("mug") == mugs[1:]
+        assert client.get("/tags").json()["written"] == 0
+        said(mugs[0], "mug", "give")
+        assert main(["tag", str(library.path), "--write", "--json"]) == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert {row["name"] for row in rows} == set(names) - {*chairs, *mugs}
+        ready = {row["name"]: [row["tag"]] for row in rows if row["state"] == "ready"}
+        given = {name: [name.split("/")[0]] for name in (*chairs, *mugs)}
+        assert stored_tags(open_library(library.path)) == given | ready
+    finally:
+        service.close()
+
+
 def test_a_refused_tag_is_proposed_no_more(service, copied):
     from crosshape.page.tagging import Tagging
     from crosshape.search.tags import Learned, Proposal
@@ -849,6 +1194,9 @@ def test_a_refused_tag_is_proposed_no_more(service, copied):
     assert [(p["shape"]["name"], p["state"]) for p in tagging.state(now)["proposals"]] == [(one, "ready")]
     tagging.say(one, "t", "refuse")
     assert tagging.state(now)["proposals"] == []
+    assert tagging.shown(now)[5] == ("t",) and tagging.tagged(now, "t").sum() == 1
+    tagging.say(now.names[5], "t", "refuse")
+    assert tagging.shown(now)[5] == (), "refused after it was given"
     tagging.file.write_text("{broken")
     with pytest.raises(Problem, match="not overwritten"):
         tagging.say(one, "t", "give")

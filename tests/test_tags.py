@@ -14,7 +14,16 @@ from crosshape.cli import main
 from crosshape.errors import CrosshapeError
 from crosshape.library.library import Library, create_library, open_library
 from crosshape.search.query import Where, search
-from crosshape.search.tags import Learned, judge, propose, read_labels, threshold
+from crosshape.search.tags import (
+    Learned,
+    judge,
+    propose,
+    read_labels,
+    said_file,
+    stored_tags,
+    threshold,
+    write_tags,
+)
 from crosshape.settings import PrepareSettings
 
 
@@ -83,6 +92,45 @@ def test_labels_that_are_refused(mixed: Library, tmp_path: Path, text: str, word
     with pytest.raises(CrosshapeError) as error:
         read_labels(path, mixed.names)
     assert words in str(error.value) and str(path) in str(error.value)
+
+
+def test_what_was_said_on_the_page_counts_as_well(
+    mixed: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["tag", str(mixed.path), "--json"]
+    assert main(words) == 1
+    assert "nobody gave a tag on the page of" in capsys.readouterr().err
+    labels = some_labels(mixed, 30)
+    by_hand = {name: tag for name, tag in labels.items() if tag != "odd"}
+    refused = [
+        ["bolt/050.obj", "bolt"],
+        ["bolt/051.obj", "bolt"],
+        ["odd/000.obj", "odd"],
+        ["gone.obj", "lid"],
+    ]
+    said = {"labels": {**by_hand, "gone.obj": "lid"}, "refused": refused}
+    said_file(mixed.path).write_text(json.dumps(said))
+    file = tmp_path / "labels.csv"
+    file.write_text("\n".join(f"{name},{tag}" for name, tag in labels.items() if tag == "odd"))
+    write_tags(mixed, {"bolt/050.obj": ["bolt", "m6"], "lid/079.obj": ["old"]})
+    assert main([*words, "--from", str(file), "--write"]) == 0
+    out, err = capsys.readouterr()
+    rows = {row["name"]: row for row in map(json.loads, out.splitlines())}
+    assert len(rows) == 150 and {row["tag"] for row in rows.values()} == {"bolt", "lid", "odd"}
+    assert rows["bolt/050.obj"]["tag"] != "bolt" and rows["bolt/051.obj"]["tag"] != "bolt"
+    assert "1 tags of the page are of shapes that are not in the library any more." in err
+    assert "60 more tags were given on the page." in err and "1 shapes lost tags that were refused" in err
+    stored = stored_tags(open_library(mixed.path))
+    assert stored["bolt/050.obj"] == ["m6"] and stored["odd/000.obj"] == ["odd"]
+    assert stored["bolt/000.obj"] == ["bolt"] and "bolt" not in stored.get("bolt/051.obj", [])
+
+
+def test_tables_written_here_are_read_here(mixed: Library, tmp_path: Path) -> None:
+    from crosshape.page.review import harmless
+
+    path = tmp_path / "labels.csv"
+    path.write_text(f"name,tag\nlid/000.obj,{harmless('=1+1')}\nlid/001.obj,'quoted\n")
+    assert read_labels(path, mixed.names) == {"lid/000.obj": "=1+1", "lid/001.obj": "'quoted"}
 
 
 def test_one_tag_or_too_few_labels(mixed: Library) -> None:

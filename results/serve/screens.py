@@ -1,7 +1,7 @@
 """The pictures of docs/screens: the page with made shapes, at two sizes, light and dark, in headless Chromium.
 
-    crosshape serve parts.lance --no-browser --port 8765
-    python results/serve/screens.py http://127.0.0.1:8765 chair.stl docs/screens
+    crosshape serve parts.lance --head heads/parts --no-browser --port 8765
+    python results/serve/screens.py http://127.0.0.1:8765 chair.stl docs/screens [NAME...]
 
 Only made shapes belong in the repository: serve a library of `crosshape demo` or of write_shapes.
 """
@@ -23,7 +23,7 @@ from selenium import webdriver
 WIDE, SMALL = (1280, 800), (390, 780)
 
 
-def main(address: str, upload: str, folder: str) -> None:
+def main(address: str, upload: str, folder: str, *names: str) -> None:
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
 
@@ -33,8 +33,10 @@ def main(address: str, upload: str, folder: str) -> None:
     mug = get("/shapes?q=mug")["shapes"][0]["id"]
     near = get(f"/search?id={mug}&top=3")["hits"]
     pairs = get("/duplicates")["pairs"]
-    pair = next((one for one in pairs if one["kind"] in ("moved", "scaled", "mirrored")), pairs[0])
-    ends = f"{pair['a']['id']}/{pair['b']['id']}"
+    pair = next(
+        (one for one in pairs if one["kind"] in ("moved", "scaled", "mirrored")), (pairs or [None])[0]
+    )
+    ends = f"{pair['a']['id']}/{pair['b']['id']}" if pair else ""
     views = [
         ("grid-light", "/", WIDE, False),
         ("grid-small-dark", "/", SMALL, True),
@@ -49,7 +51,12 @@ def main(address: str, upload: str, folder: str) -> None:
         ("tags-light", "/tagging", WIDE, False),
         ("found-small-dark", None, SMALL, True),
     ]
+    if get("/library")["parts"]:
+        plane = get("/shapes?q=airplane")["shapes"][0]["id"]
+        views.append(("parts-light", f"/shape/{plane}?parts=1", WIDE, False))
     for name, path, size, dark in views:
+        if names and name not in names:
+            continue
         driver = browser(size, dark)
         try:
             driver.get(address + (path or "/"))
@@ -60,6 +67,7 @@ def main(address: str, upload: str, folder: str) -> None:
                     driver,
                     "return location.pathname.startsWith('/found/') && !!document.querySelector('a.tile')",
                 )
+            wait(driver, "return !document.querySelector('main .spin')")
             stages = "return [...document.querySelectorAll('.stage .thumb')].every((t) => t.classList.contains('gone'))"
             wait(driver, stages)
             wait(
@@ -102,4 +110,4 @@ def wait(driver: webdriver.Chrome, script: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:])

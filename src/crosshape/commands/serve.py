@@ -1,11 +1,13 @@
 """Open a library as a web page, and as an HTTP API, on this machine.
 
     crosshape serve parts.lance
+    crosshape serve parts.lance --head heads/parts
     crosshape serve parts.lance --host 0.0.0.0 --token "$(openssl rand -hex 16)"
 
 The page: the shapes, a map of them, what is like a shape, a file or a picture that is dragged in, two shapes
-side by side. The API is described at /openapi.json. Stop with Ctrl-C. Other machines get in only where --host
-lets them, and only with the token.
+side by side; the parts of a shape in colours, where --head names a head that crosshape segment learned. The API
+is described at /openapi.json. Stop with Ctrl-C. Other machines get in only where --host lets them, and only
+with the token.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="RUN", help="the run that embedded the library, where it was moved"
     )
+    parser.add_argument("--head", metavar="HEAD", help="a head that knows parts (crosshape segment --learn)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -67,8 +70,10 @@ def run(options: argparse.Namespace) -> int:
         from crosshape.page.server import create_app
         from crosshape.page.service import Service
 
-        service = Service(Path(options.library), options.model)
+        service = Service(Path(options.library), options.model, head=options.head)
         try:
+            if options.head:
+                service.check_head()
             settings = GateSettings(host=options.host, names=tuple(options.name), token=token)
             config = uvicorn.Config(
                 create_app(service, settings),

@@ -2,20 +2,29 @@
 
     crosshape tag parts.lance --from labels.csv
     crosshape tag parts.lance --from labels.csv --csv proposed.csv --write
+    crosshape tag parts.lance --write
 
-labels.csv holds a line for each labelled shape: its name and its tag, as in "lids/round.obj,lid". A proposal is
-ready, to review, or has not enough evidence; what precision to expect of each was measured on labelled shapes that
-the classifier had not seen. --write keeps the given and the ready tags in the library, for search --tag.
+labels.csv holds a line for each labelled shape: its name and its tag, as in "lids/round.obj,lid". Tags that people
+gave on the page of crosshape serve count as well, and alone where there is no --from; what they refused is not
+proposed. A proposal is ready, to review, or has not enough evidence; what precision to expect of each was measured
+on labelled shapes that the classifier had not seen. --write keeps the given and the ready tags in the library, for
+search --tag and the page.
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crosshape.library.library import Library
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("library", metavar="LIBRARY", help="an embedded library")
-    parser.add_argument("--from", dest="labels", required=True, metavar="FILE", help="a CSV of name,tag")
+    parser.add_argument(
+        "--from", dest="labels", metavar="FILE", help="a CSV of name,tag (default: what the page was told)"
+    )
     parser.add_argument(
         "--over",
         choices=("points", "views", "both"),
@@ -34,11 +43,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from crosshape.console import print_json, print_table, say
     from crosshape.library.library import open_library
-    from crosshape.search.tags import STATES, propose, read_labels, write_tags
+    from crosshape.search.tags import STATES, propose, write_tags
 
     library = open_library(options.library)
-    labels = read_labels(options.labels, library.names)
-    learned, proposals = propose(library, labels, over=options.over)
+    labels, refused = gathered(library, options.labels)
+    learned, proposals = propose(library, labels, over=options.over, refused=refused)
     if options.csv:
         write_csv(options.csv, [vars(one) for one in proposals])
     if options.json:
@@ -64,9 +73,50 @@ def run(options: argparse.Namespace) -> int:
     say(", ".join(f"{count:,} {state}" for count, state in zip(counts, STATES, strict=True)) + ".")
     if options.write:
         ready = {one.name: [one.tag] for one in proposals if one.state == "ready"}
-        written = write_tags(library, {name: [tag] for name, tag in labels.items()} | ready)
-        say(f"{written:,} tags were written: crosshape search {options.library} QUERY --tag TAG")
+        tags = {name: [tag] for name, tag in labels.items()} | ready
+        cleared = refusals(library, refused, tags)
+        write_tags(library, tags | cleared)
+        say(f"{len(tags):,} tags were written: crosshape search {options.library} QUERY --tag TAG")
+        if cleared:
+            say(f"{len(cleared):,} shapes lost tags that were refused on the page.")
     return 0
+
+
+def gathered(library: Library, file: str | None) -> tuple[dict[str, str], set[tuple[str, str]]]:
+    """The labels of a file, and of the page for other shapes; (name, tag) that were refused. Raises CrosshapeError."""
+    from crosshape.console import say
+    from crosshape.errors import CrosshapeError
+    from crosshape.search.tags import read_labels, said_tags
+
+    names = set(library.names)
+    given, refused = said_tags(library.path)
+    here = {name: tag for name, tag in given.items() if name in names}
+    if len(here) < len(given):
+        say(
+            f"{len(given) - len(here):,} tags of the page are of shapes that are not in the library any more."
+        )
+    labels = read_labels(file, library.names) if file is not None else {}
+    more = {name: tag for name, tag in here.items() if name not in labels}
+    if file is not None and more:
+        say(f"{len(more):,} more tags were given on the page.")
+    if not labels and not more:
+        raise CrosshapeError(
+            f"nobody gave a tag on the page of {library.path}. Name a file of labels (--from labels.csv), or give "
+            f"some: crosshape serve {library.path}"
+        )
+    # What a file says now counts more than a refusal on the page before.
+    return labels | more, {(name, tag) for name, tag in refused if labels.get(name) != tag}
+
+
+def refusals(
+    library: Library, refused: set[tuple[str, str]], tags: dict[str, list[str]]
+) -> dict[str, list[str]]:
+    """Name -> tags that are left, of the shapes whose stored tags were refused and that get no others."""
+    from crosshape.search.tags import stored_tags
+
+    stored = stored_tags(library) if refused else {}
+    wrong = {name for name, tag in refused if tag in stored.get(name, ())} - set(tags)
+    return {name: [tag for tag in stored[name] if (name, tag) not in refused] for name in sorted(wrong)}
 
 
 def write_csv(path: str, rows: list[dict[str, object]]) -> None:

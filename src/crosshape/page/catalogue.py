@@ -27,7 +27,7 @@ SORTS = ("name", "faces", "size", "bytes", "changed")
 
 @dataclass(frozen=True)
 class Filters:
-    """What shapes must be: words in the name, a folder, formats, and ranges of faces and of size (longest side)."""
+    """What shapes must be: words in the name, a folder, formats, ranges of faces and of size (longest side), a tag."""
 
     text: str = ""
     folder: str = ""
@@ -36,6 +36,7 @@ class Filters:
     max_faces: int | None = None
     min_size: float | None = None
     max_size: float | None = None
+    tag: str = ""
 
     def __bool__(self) -> bool:
         return any(getattr(self, f.name) != f.default for f in fields(self))
@@ -58,6 +59,9 @@ class Snapshot:
         self.changed = facts["modified"].to_numpy()
         extents = facts["extents"].combine_chunks()
         self.size = np.asarray(extents.flatten()).reshape(len(self.names), 3).max(axis=1, initial=0.0)
+        column = facts["tags"].to_pylist() if "tags" in facts.column_names else [None] * len(self.names)
+        self.tags = [tuple(some or ()) for some in column]
+        """Those that `crosshape tag --write` keeps in the library."""
         self._facts = facts
         self._lock = threading.Lock()
         self._gallery: Gallery | None = None
@@ -115,8 +119,15 @@ class Snapshot:
         """The row of a shape by its name. Raises Problem 404."""
         return self.find(shape_id(name))
 
-    def rows(self, filters: Filters, sort: str = "name") -> NDArray[np.int64]:
-        """The rows that pass the filters, in an order: one of SORTS, largest first with "-" before it."""
+    def rows(
+        self, filters: Filters, sort: str = "name", tagged: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """The rows that pass the filters, in an order: one of SORTS, largest first with "-" before it.
+
+        tagged (N,): the rows that have the tag that is asked for; people change tags without a new version.
+        """
+        if filters.tag:
+            return self._sorted(np.flatnonzero(self.mask(filters, tagged)), sort)
         key = (filters, sort)
         kept = self._kept.get(key)
         if kept is None:
@@ -126,9 +137,9 @@ class Snapshot:
                 self._kept.popitem(last=False)
         return kept
 
-    def mask(self, filters: Filters) -> NDArray[np.bool_]:
-        """(N,): which rows pass the filters."""
-        mask = np.ones(len(self), bool)
+    def mask(self, filters: Filters, tagged: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """(N,): which rows pass the filters; tagged: those that have the tag."""
+        mask = np.ones(len(self), bool) if tagged is None else tagged.copy()
         if filters.min_faces is not None:
             mask &= self.faces >= filters.min_faces
         if filters.max_faces is not None:

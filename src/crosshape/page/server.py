@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from anyio import to_thread
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
@@ -29,11 +29,12 @@ from crosshape.errors import CrosshapeError
 from crosshape.page.catalogue import SORTS, Filters, Snapshot, shape_id
 from crosshape.page.gate import INTERNAL, Gate, GateSettings
 from crosshape.page.metrics import Metrics
+from crosshape.page.parts import extras_of
 from crosshape.page.problems import Problem, plain
 from crosshape.page.review import marks_table
-from crosshape.page.service import Service, Upload
+from crosshape.page.service import Service, Upload, compared
 from crosshape.search.pictures import PICTURES
-from crosshape.search.query import Answer
+from crosshape.search.query import Answer, Sought
 from crosshape.shapes.files import FORMATS
 
 VIEWS = ("shape", "compare", "atlas", "review", "found", "tagging")
@@ -45,6 +46,12 @@ KINDS = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+
+MOST = 8
+"""Queries that are asked at once, by the mean of their scores."""
+
+Asked = tuple[Sought, dict[str, Any]]
+"""What is looked for, and what is told of it."""
 
 FOREVER = "private, max-age=31536000, immutable"
 LOOK_AGAIN = "private, no-cache"
@@ -73,7 +80,7 @@ class ShapePage(BaseModel):
 
 
 class ShapeFacts(ShapeLine):
-    """All that is known of a shape."""
+    """All that is known of a shape. tag: the one people gave it; written: those of the library, unless they did."""
 
     path: str
     views: int
@@ -84,6 +91,7 @@ class ShapeFacts(ShapeLine):
     notes: list[str]
     content_hash: str
     tag: str | None
+    written: list[str]
     changed: int
     embedded: bool
 
@@ -103,7 +111,9 @@ class Usual(BaseModel):
 
 
 class Hits(BaseModel):
-    """The answer to a search. token: the address of an upload's answer, `/search/TOKEN`."""
+    """The answer to a search. query: what was asked, or its kind is `several` and `queries` tells them; token: the
+    address of an upload's answer, `/search/TOKEN`; note: how the hits were found, where not every shape was compared.
+    """
 
     query: dict[str, Any]
     over: str
@@ -115,6 +125,28 @@ class Hits(BaseModel):
     token: str | None = None
 
 
+class Part(BaseModel):
+    """A part of a shape: its colour as #rrggbb; its share of the area, or of the points of a cloud."""
+
+    name: str
+    colour: str
+    share: float
+
+
+class ShapeParts(BaseModel):
+    """What `parts.glb` shows: the class whose parts they are, and whether it was told by the features (told) or asked
+    for; the reason where the stored points are shown.
+    """
+
+    model_config = {"populate_by_name": True, "serialize_by_alias": True}
+
+    category: Annotated[str, Field(alias="class")]
+    told: bool
+    shown: Literal["mesh", "points"]
+    reason: str | None = None
+    parts: list[Part]
+
+
 class Folder(BaseModel):
     """A folder, and how many shapes lie in or below it."""
 
@@ -122,8 +154,17 @@ class Folder(BaseModel):
     count: int
 
 
+class Given(BaseModel):
+    """A tag, and how many shapes have it."""
+
+    tag: str
+    count: int
+
+
 class About(BaseModel):
-    """The library: what it holds, what can be asked of it, and what may be brought."""
+    """The library: what it holds, what can be asked of it, and what may be brought. parts: the classes whose parts
+    the head of this server knows, empty where it has none.
+    """
 
     name: str
     shapes: int
@@ -133,6 +174,8 @@ class About(BaseModel):
     why_not: str | None
     formats: dict[str, int]
     folders: list[Folder]
+    tags: list[Given]
+    parts: dict[str, list[str]]
     max_upload: int
     reads: list[str]
     crosshape: str
@@ -186,13 +229,6 @@ class Mark(BaseModel):
     mark: Literal["same", "different", "unsure"] | None
 
 
-class Given(BaseModel):
-    """A tag, and how many shapes people gave it."""
-
-    tag: str
-    count: int
-
-
 class LearnedTag(BaseModel):
     """A tag that can be proposed; ready_precision: expected of what is ready, null where nothing is."""
 
@@ -202,17 +238,21 @@ class LearnedTag(BaseModel):
 
 
 class ProposedTag(BaseModel):
-    """A tag for a shape, ready or to review, and the precision to expect of such."""
+    """A tag for a shape: proposed, ready or to review, with the precision to expect of such; or kept in the library by
+    `crosshape tag --write` and neither accepted nor refused yet, without a score.
+    """
 
     shape: ShapeLine
     tag: str
-    score: float
-    state: Literal["ready", "to review"]
+    score: float | None
+    state: Literal["ready", "to review", "in the library"]
     precision: float | None
 
 
 class Tags(BaseModel):
-    """Tags that were given, what was learned of them, and the first 500 proposals of `total`."""
+    """Tags that were given, what was learned of them, the first 500 proposals of `total`, and the first 500 of
+    `written` tags that are in the library.
+    """
 
     working: bool
     why_not: str | None
@@ -220,6 +260,7 @@ class Tags(BaseModel):
     learned: list[LearnedTag]
     proposals: list[ProposedTag]
     total: int
+    written: int
 
 
 class SaidTag(BaseModel):
@@ -242,9 +283,10 @@ def filters(
     max_faces: int | None = None,
     min_size: Annotated[float | None, Query(description="of the longest side")] = None,
     max_size: float | None = None,
+    tag: Annotated[str, Query(max_length=80)] = "",
 ) -> Filters:
     """The filters in an address."""
-    return Filters(q, folder, format, min_faces, max_faces, min_size, max_size)
+    return Filters(q, folder, format, min_faces, max_faces, min_size, max_size, tag)
 
 
 def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
@@ -299,6 +341,8 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
             "why_not": why_not,
             "formats": dict(sorted(counts.items())),
             "folders": [{"folder": folder, "count": count} for folder, count in now.folders[:2000]],
+            "tags": service.tagging.counts(now)[:2000],
+            "parts": service.segmenter.classes,
             "max_upload": settings.max_upload,
             "reads": [*FORMATS, *PICTURES],
             "crosshape": __version__,
@@ -313,7 +357,7 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
         sort: Annotated[str, Query(pattern=f"^-?({'|'.join(SORTS)})$")] = "name",
     ) -> Any:
         """A page of the shapes that pass the filters, in an order; "-" before the order turns it round."""
-        rows = now.rows(where, sort)
+        rows = service.rows(now, where, sort)
         lines = [now.line(int(row)) for row in rows[offset : offset + limit]]
         return {"total": len(rows), "offset": offset, "version": now.version, "shapes": lines}
 
@@ -323,10 +367,12 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
         row = now.find(id)
         facts = now.facts(row)
         told = ("path", "extents", "centre", "radius", "area", "notes", "content_hash")
+        tag, written = service.tagging.of(now, row)
         return {
             **now.line(row),
             **{key: facts[key] for key in told},
-            "tag": service.tagging.kept()[0].get(now.names[row]),
+            "tag": tag,
+            "written": written,
             "changed": facts["modified"],
             "views": now.library.settings.views,
             "embedded": facts["model"] is not None,
@@ -348,10 +394,29 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
         row = now.find(id)
         with service.meshes.place() as submit:
             data = await finished(request, submit(service.scene, now, row))
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:20]}"', "Cache-Control": LOOK_AGAIN}
-        if headers["ETag"] in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        return Response(data, media_type="model/gltf-binary", headers=headers)
+        return scene(request, data)
+
+    Category = Annotated[
+        str | None, Query(alias="class", max_length=200, description="default: told by its features")
+    ]
+
+    async def painted(now: Now, request: Request, id: str, category: Category = None) -> bytes:
+        row = now.find(id)
+        service.segmenter.asked(category)
+        with service.uploads.place() as submit:
+            return await finished(request, submit(service.parts, now, row, category))
+
+    Painted = Annotated[bytes, Depends(painted)]
+
+    @app.get("/shapes/{id}/parts.glb", response_class=Response, tags=["parts"])
+    def parts_mesh(request: Request, data: Painted) -> Response:
+        """The shape as binary glTF in the colours of its parts, by the head that the server was started with."""
+        return scene(request, data)
+
+    @app.get("/shapes/{id}/parts", response_model=ShapeParts, tags=["parts"])
+    def parts(data: Painted) -> Any:
+        """The parts of a shape: names, colours and shares, as `parts.glb` shows them."""
+        return extras_of(data)
 
     # Searching
 
@@ -359,55 +424,90 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
     def search(
         now: Now,
         where: narrowed,
-        id: str | None = None,
-        name: str | None = None,
+        request: Request,
+        id: Annotated[list[str], Query(description="of a shape; may be repeated")] = [],  # noqa: B006
+        name: Annotated[list[str], Query(description="of a shape; may be repeated")] = [],  # noqa: B006
+        token: Annotated[list[str], Query(description="of something that was sent; may be repeated")] = [],  # noqa: B006
         top: Top = 24,
         over: Over = "both",
     ) -> Any:
-        """The shapes most like a shape of the library, which is named by its id or its name."""
-        if (id is None) == (name is None):
-            raise Problem(400, "bad-request", "Give either the id or the name of a shape.")
-        row = now.find(id) if id is not None else now.named(name or "")
+        """The shapes most like a shape of the library, or like several together, by the mean of their scores."""
         begun = time.perf_counter()
-        answer = service.like(now, [service.named(now, row)], top, over, where)
-        return told(now, answer, over, {"kind": "library", **now.line(row)}, begun)
+        asked = [pair for pair in request.query_params.multi_items() if pair[0] in ("id", "name", "token")]
+        if not asked:
+            raise Problem(400, "bad-request", "Give the id or the name of a shape.")
+        return answered(now, named(now, asked), top, over, where, begun)
 
     @app.post("/search", response_model=Hits, tags=["search"], openapi_extra=_upload_body())
     async def bring(now: Now, where: narrowed, request: Request, top: Top = 24, over: Over = "both") -> Any:
-        """The shapes most like a shape file or a picture that is sent along; it is deleted after the answer."""
+        """The shapes most like a shape file or a picture that is sent along, or like several together, by the mean of
+        their scores. Files are deleted after the answer.
+        """
         begun = time.perf_counter()
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise Problem(415, "no-form", "Send the file as the field `file` of a multipart/form-data form.")
+        asked: list[Asked] = []
         with service.uploads.place() as submit:
-            folder = None
+            folders = []
             try:
-                async with request.form(max_files=1, max_fields=4, max_part_size=1 << 16) as form:
-                    sent = form.get("file")
-                    if sent is None or isinstance(sent, str):
+                async with request.form(max_files=MOST, max_fields=MOST, max_part_size=1 << 16) as form:
+                    sent = [one for one in form.getlist("file") if not isinstance(one, str)]
+                    if not sent:
                         raise Problem(400, "no-file", "The form has no file in the field `file`.")
-                    filename = (sent.filename or "")[-200:]
-                    path = await run_in_threadpool(service.receive, filename)
-                    folder = path.parent
-                    with open(path, "wb") as out:
-                        await run_in_threadpool(shutil.copyfileobj, sent.file, out, 1 << 20)
-                upload = await finished(request, submit(service.look, path, filename))
+                    words = [
+                        (key, str(value))
+                        for key, value in form.multi_items()
+                        if key in ("id", "name", "token")
+                    ]
+                    asked = await run_in_threadpool(named, now, words, len(sent))
+                    paths = []
+                    for one in sent:
+                        filename = (one.filename or "")[-200:]
+                        path = await run_in_threadpool(service.receive, filename)
+                        folders.append(path.parent)
+                        with open(path, "wb") as out:
+                            await run_in_threadpool(shutil.copyfileobj, one.file, out, 1 << 20)
+                        paths.append((path, filename))
+                for path, filename in paths:
+                    upload = await finished(request, submit(service.look, path, filename))
+                    asked.append((upload.what, about_upload(upload, service.remember(upload))))
             except (MultiPartException, HTTPException) as error:
-                words = getattr(error, "message", None) or getattr(error, "detail", "broken form")
-                raise Problem(400, "bad-form", f"The form cannot be read: {words}") from None
+                wrong = getattr(error, "message", None) or getattr(error, "detail", "broken form")
+                raise Problem(400, "bad-form", f"The form cannot be read: {wrong}") from None
             finally:
-                if folder is not None:
+                for folder in folders:
                     await run_in_threadpool(shutil.rmtree, folder, True)
-        token = service.remember(upload)
-        answer = await run_in_threadpool(service.like, now, [upload.what], top, over, where)
-        return told(now, answer, over, about_upload(upload, token), begun, token)
+        return await run_in_threadpool(answered, now, asked, top, over, where, begun)
 
     @app.get("/search/{token}", response_model=Hits, tags=["search"])
     def again(now: Now, where: narrowed, token: str, top: Top = 24, over: Over = "both") -> Any:
         """The answer to something that was sent, from what is remembered of it, with other choices."""
-        upload = service.recall(token)
-        begun = time.perf_counter()
-        answer = service.like(now, [upload.what], top, over, where)
-        return told(now, answer, over, about_upload(upload, token), begun, token)
+        return answered(now, named(now, [("token", token)]), top, over, where, time.perf_counter())
+
+    def named(now: Snapshot, words: Sequence[tuple[str, str]], more: int = 0) -> list[Asked]:
+        """What is asked for by ids, names and tokens; more: files that come with them. Raises Problem."""
+        if len(words) + more > MOST:
+            raise Problem(
+                400, "too-many-queries", f"{len(words) + more} queries at once; {MOST} are the most."
+            )
+        asked: list[Asked] = []
+        for kind, word in words:
+            if kind == "token":
+                upload = service.recall(word)
+                asked.append((upload.what, about_upload(upload, word)))
+            else:
+                row = now.find(word) if kind == "id" else now.named(word)
+                asked.append((service.named(now, row), {"kind": "library", **now.line(row)}))
+        return asked
+
+    def answered(
+        now: Snapshot, asked: Sequence[Asked], top: int, over: str, where: Filters, begun: float
+    ) -> dict[str, Any]:
+        what = [one for one, _ in asked]
+        over = compared(what, over)
+        answer = service.like(now, what, top, over, where)
+        several = {"kind": "several", "queries": [about for _, about in asked]}
+        return told(now, answer, over, several if len(asked) > 1 else asked[0][1], begun)
 
     @app.get("/search/{token}/{view}.png", response_class=Response, tags=["search"])
     def brought(token: str, view: int) -> Response:
@@ -542,9 +642,15 @@ async def finished(request: Request, future: Future[Any]) -> Any:
     return waiting.result()
 
 
-def told(
-    now: Snapshot, answer: Answer, over: str, asked: dict[str, Any], begun: float, token: str | None = None
-) -> dict[str, Any]:
+def scene(request: Request, data: bytes) -> Response:
+    """A GLB, or 304 where the client has it."""
+    headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:20]}"', "Cache-Control": LOOK_AGAIN}
+    if headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type="model/gltf-binary", headers=headers)
+
+
+def told(now: Snapshot, answer: Answer, over: str, asked: dict[str, Any], begun: float) -> dict[str, Any]:
     """An answer as JSON."""
     hits = []
     for hit in answer.hits:
@@ -560,7 +666,7 @@ def told(
         "nothing_like_this": answer.nothing_like_this,
         "note": answer.note,
         "milliseconds": round((time.perf_counter() - begun) * 1000, 2),
-        "token": token,
+        "token": asked.get("token"),
     }
 
 
@@ -569,6 +675,7 @@ def about_upload(upload: Upload, token: str) -> dict[str, Any]:
     return {
         "kind": upload.kind,
         "name": upload.name,
+        "token": token,
         "pictures": [f"/search/{token}/{i}.png" for i in range(len(upload.pictures))],
         **upload.facts,
     }
@@ -631,9 +738,8 @@ def page_files() -> dict[str, tuple[bytes, str, str]]:
 
 
 def _upload_body() -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "properties": {"file": {"type": "string", "format": "binary"}},
-        "required": ["file"],
-    }
+    words = {"type": "array", "maxItems": MOST, "items": {"type": "string"}}
+    files = {**words, "minItems": 1, "items": {"type": "string", "format": "binary"}}
+    properties = {"file": files, "id": words, "name": words, "token": words}
+    schema = {"type": "object", "properties": properties, "required": ["file"]}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

@@ -1,7 +1,8 @@
 """What the page can do, without HTTP: answer searches, read uploads and meshes in guarded children, draw the map.
 
-Everything here blocks; the server calls it on threads. Two workers: `uploads` reads and encodes what people
-bring, `meshes` reads the library's own files and lays out the map, so that neither waits for the other.
+Everything here blocks; the server calls it on threads. Workers: `uploads` reads and encodes what people bring and
+finds parts (whatever needs the model), `meshes` reads the library's own files, `indexing` makes the vector index
+of a large library, so that none waits for another.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,10 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosshape.errors import CrosshapeError, UnreadableShape
+from crosshape.library.library import open_library
 from crosshape.page import layout
 from crosshape.page.catalogue import Catalogue, Filters, Kept, Snapshot
 from crosshape.page.glb import write_glb
 from crosshape.page.jobs import Worker
+from crosshape.page.parts import Segmenter
 from crosshape.page.problems import Problem
 from crosshape.page.review import Review
 from crosshape.page.tagging import Tagging
@@ -36,7 +40,7 @@ from crosshape.search import query
 from crosshape.search.pictures import PICTURES, read_picture
 from crosshape.search.query import Answer, Sought, Where
 from crosshape.settings import Limits
-from crosshape.shapes.files import FORMATS, load_shape
+from crosshape.shapes.files import FORMATS, Shape, load_shape
 from crosshape.shapes.guard import Guard
 from crosshape.shapes.prepare import prepare_file, warm_up
 
@@ -69,10 +73,13 @@ class Upload:
 class Service:
     """An open library and what answers for it; close it when done."""
 
-    def __init__(self, path: Path, run: str | None = None, places: int = 8) -> None:
+    def __init__(self, path: Path, run: str | None = None, places: int = 8, head: str | None = None) -> None:
         self.catalogue = Catalogue(path)
         self.run = run
+        self.segmenter = Segmenter(Path(head) if head is not None else None)
         self.uploads, self.meshes = Worker("uploads", places), Worker("meshes", 64)
+        self.indexing = Worker("indexing", 1)
+        self.making: Future[Any] | None = None
         self.upload_guard = Guard(1, UPLOAD, warm_up)
         self.mesh_guard = Guard(1, SHOWN)
         self.folder = Path(tempfile.mkdtemp(prefix="crosshape-serve-"))
@@ -87,9 +94,10 @@ class Service:
 
     def close(self) -> None:
         """End the workers and their children, and leave nothing of any upload."""
-        workers = (self.uploads, self.meshes, self.review, self.map, self.tagging, self.together)
-        for worker in workers:
+        for worker in (self.uploads, self.meshes, self.indexing):
             worker.close()
+        for part in (self.review, self.map, self.tagging, self.together):
+            part.close()
         for guard in (self.upload_guard, self.mesh_guard):
             guard.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -107,6 +115,8 @@ class Service:
                 if len(snapshot) <= query.EXACT:
                     snapshot.gallery()
                 self.model(snapshot)
+                if len(snapshot) > query.EXACT:
+                    self.indexed(snapshot, ("points", "views"))
 
         def start(guard: Guard) -> None:
             with contextlib.suppress(CrosshapeError):
@@ -151,24 +161,84 @@ class Service:
     ) -> Answer:
         """The shapes most like what is sought, of those that pass the filters. Raises Problem."""
         library = snapshot.library
-        if any(one.picture is not None for one in what):
-            over = "views"
         try:
             if len(snapshot) > query.EXACT:
                 from crosshape.search import index
 
-                return index.ask(library, what, top, over, _where(filters))
+                self.indexed(snapshot, tuple(index.combined(what, over)))
+                return index.ask(library, what, top, over, self.where(snapshot, filters))
             shapes = snapshot.gallery()
             picture = what[0].picture is not None
             if picture or len(what) > 1:
                 scores = query.scores_of(library, shapes, what, over)
             else:
                 scores = self.together.scores(shapes, what[0], over)
-            usual = query.usual_scores(library, shapes, over, picture) if calibrate else None
-            keep = snapshot.mask(filters) if filters else None
-            return Answer(query.ranked(scores, shapes, what, top, keep), usual)
+            # What is usual is known of one shape or picture, not of means over several.
+            usual = (
+                query.usual_scores(library, shapes, over, picture) if calibrate and len(what) == 1 else None
+            )
+            return Answer(query.ranked(scores, shapes, what, top, self.mask(snapshot, filters)), usual)
         except CrosshapeError as error:
             raise Problem(409, "cannot-search", str(error)) from None
+
+    def indexed(self, snapshot: Snapshot, kinds: Sequence[str]) -> None:
+        """Raises Problem while the vector index of a large library is not there; it is made in the background."""
+        from crosshape.search import index
+
+        missing = [kind for kind in kinds if index.known(snapshot.library, index.COLUMNS[kind]) is None]
+        if not missing:
+            return
+        with self._lock:
+            done = self.making is not None and self.making.done()
+            failed = self.making.exception() if self.making is not None and done else None
+            if self.making is None or done:
+                self.making = (
+                    None if failed else self.indexing.soon(make_index, snapshot.library.path, missing)
+                )
+        if failed:
+            raise Problem(409, "no-index", f"The vector index could not be made: {failed}")
+        words = (
+            f"The vector index over {len(snapshot):,} shapes is being made; this is done once and takes minutes. "
+            "The shapes can be looked at meanwhile."
+        )
+        raise Problem(503, "index-being-made", words, {"Retry-After": "20"})
+
+    def mask(self, snapshot: Snapshot, filters: Filters) -> NDArray[np.bool_] | None:
+        """(N,): which rows pass the filters; None for all."""
+        if not filters:
+            return None
+        return snapshot.mask(filters, self.tagging.tagged(snapshot, filters.tag) if filters.tag else None)
+
+    def rows(self, snapshot: Snapshot, filters: Filters, sort: str) -> NDArray[np.int64]:
+        """The rows that pass the filters, in an order."""
+        tagged = self.tagging.tagged(snapshot, filters.tag) if filters.tag else None
+        return snapshot.rows(filters, sort, tagged)
+
+    def where(self, snapshot: Snapshot, filters: Filters) -> Where | None:
+        """Filters as the vector index takes them. Raises Problem for words in the name, which it does not know."""
+        if filters.text:
+            words = "Words in the name cannot be asked for together with likeness in a library of this size."
+            raise Problem(400, "cannot-filter", words)
+        if not filters:
+            return None
+        tagged: tuple[str, ...] = ()
+        untagged: tuple[str, ...] = ()
+        if filters.tag:
+            given, refused = self.tagging.kept()
+            tagged = tuple(name for name, tag in given.items() if tag == filters.tag)
+            others = {name for name, tag in given.items() if tag != filters.tag}
+            untagged = tuple(others | {name for name, tag in refused if tag == filters.tag} - set(tagged))
+        return Where(
+            min_size=filters.min_size,
+            max_size=filters.max_size,
+            min_faces=filters.min_faces,
+            max_faces=filters.max_faces,
+            formats=tuple(filters.format.split(",")) if filters.format else (),
+            folder=filters.folder or None,
+            tag=filters.tag if filters.tag and any(snapshot.tags) else None,
+            tagged=tagged if filters.tag else None,
+            untagged=untagged,
+        )
 
     def named(self, snapshot: Snapshot, row: int) -> Sought:
         """What a shape of the library looks for. Raises Problem."""
@@ -267,39 +337,87 @@ class Service:
 
     def cloud(self, snapshot: Snapshot, row: int, reason: str) -> bytes:
         """The stored points of a shape as GLB."""
+        stored = self.stored(snapshot, row)
+        extras = {"shown": "points", "reason": reason}
+        centre = snapshot.facts(row)["centre"]
+        return write_glb(stored.vertices, centre=centre, normals=stored.normals, extras=extras)
+
+    def stored(self, snapshot: Snapshot, row: int) -> Shape:
+        """The stored points of a shape, in the place and the unit of its file."""
         name, facts = snapshot.names[row], snapshot.facts(row)
         points = snapshot.library.points([name])[0].astype(np.float64) * facts["radius"]
-        normals = snapshot.library.normals([name])[0]
-        centre = np.asarray(facts["centre"])
-        extras = {"shown": "points", "reason": reason}
-        return write_glb(points + centre, centre=centre, normals=normals, extras=extras)
+        return Shape(
+            points + np.asarray(facts["centre"]),
+            np.empty((0, 3), np.int64),
+            snapshot.library.normals([name])[0].astype(np.float64),
+            facts["format"],
+            facts["content_hash"],
+            facts["bytes"],
+            (),
+            0.0,
+        )
+
+    def parts(self, snapshot: Snapshot, row: int, category: str | None) -> bytes:
+        """A shape as GLB in the colours of its parts, kept for the next who asks; its stored points where the file is
+        gone, changed or too large. Raises Problem. Runs on the worker `uploads`, where the model is.
+        """
+        facts, model = snapshot.facts(row), self.model(snapshot)
+        key = ("parts", model.fingerprint, facts["content_hash"], category)
+        found = self.scenes.get(key)
+        if found is not None:
+            return found
+        told: dict[str, Any] = {"shown": "points"}
+        try:
+            shape = self.upload_guard.call(
+                shape_of_file, facts["path"], snapshot.library.settings.up, facts["content_hash"], UPLOAD
+            )
+            if not shape.is_cloud:
+                told["shown"] = "mesh"
+        except UnreadableShape as error:
+            shape, told["reason"] = self.stored(snapshot, row), error.reason
+        found = self.segmenter.paint(model, shape, category, facts["centre"], told)
+        if "reason" not in told:
+            self.scenes.put(key, found)
+        return found
+
+    def check_head(self) -> None:
+        """Read the head that was given. Raises CrosshapeError where it does not fit the library's model."""
+        try:
+            self.segmenter.head(self.model(self.now()))
+        except Problem as problem:
+            raise CrosshapeError(problem.detail) from None
 
 
-def _where(filters: Filters) -> Where | None:
-    """Filters as the vector index takes them. Raises Problem for words in the name, which it does not know."""
-    if filters.text:
-        words = "Words in the name cannot be asked for together with likeness in a library of this size."
-        raise Problem(400, "cannot-filter", words)
-    if not filters:
-        return None
-    formats = tuple(filters.format.split(",")) if filters.format else ()
-    return Where(
-        min_size=filters.min_size,
-        max_size=filters.max_size,
-        min_faces=filters.min_faces,
-        max_faces=filters.max_faces,
-        formats=formats,
-        folder=filters.folder or None,
-    )
+def compared(what: Sequence[Sought], over: str) -> str:
+    """What is compared: pictures have views only. Raises Problem where points are asked for and one is a picture."""
+    pictures = [one.picture is not None for one in what]
+    if over == "points" and any(pictures):
+        raise Problem(400, "no-points", "A picture has no points; search over views or both.")
+    return "views" if all(pictures) else over
+
+
+def make_index(path: Path, kinds: Sequence[str]) -> None:
+    """Make the index of features that have none, and measure it."""
+    from crosshape.search import index
+
+    library = open_library(path)
+    for kind in kinds:
+        index.ready(library, index.COLUMNS[kind])
+
+
+def shape_of_file(path: str, up: str, content_hash: str, limits: Limits) -> Shape:
+    """The shape in a file of the library, if it still is what was added. Runs in a guarded child."""
+    if not os.path.exists(path):
+        raise UnreadableShape("its file is not where it was")
+    shape = load_shape(path, limits, up)
+    if shape.content_hash != content_hash:
+        raise UnreadableShape("its file has changed since it was added")
+    return shape
 
 
 def glb_of_file(path: str, up: str, content_hash: str, centre: list[float]) -> bytes:
     """A file of the library as GLB, if it still is what was added. Runs in a guarded child."""
-    if not os.path.exists(path):
-        raise UnreadableShape("its file is not where it was")
-    shape = load_shape(path, SHOWN, up)
-    if shape.content_hash != content_hash:
-        raise UnreadableShape("its file has changed since it was added")
+    shape = shape_of_file(path, up, content_hash, SHOWN)
     faces = None if shape.is_cloud else shape.faces
     extras = {"shown": "points" if shape.is_cloud else "mesh"}
     normals = shape.normals if shape.is_cloud else None

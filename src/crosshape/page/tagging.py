@@ -1,7 +1,7 @@
-"""Tags that people give, and those that are proposed from them, to accept or refuse.
+"""Tags: those that people give, those that are proposed from them, and those that the library holds.
 
-What people said is kept beside the library in NAME.tags.json, written whole; `labels.csv` of it is what
-`crosshape tag --from` reads.
+What people said is kept beside the library in NAME.tags.json, written whole; `crosshape tag` reads it. The
+library's own tags (`crosshape tag --write`) are shown until someone says otherwise; the library is not written.
 """
 
 from __future__ import annotations
@@ -15,19 +15,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from crosshape.errors import CrosshapeError
 from crosshape.files import write_whole
 from crosshape.page.catalogue import Snapshot
 from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
 from crosshape.page.review import harmless
+from crosshape.search.tags import said_file, said_tags
+
+WRITTEN = "in the library"
+"""The state of a tag that `crosshape tag --write` kept and that nobody has accepted or refused yet."""
 
 
 class Tagging:
-    """The tags of a library's shapes: given, refused, proposed."""
+    """The tags of a library's shapes: given, refused, proposed, written."""
 
     def __init__(self, library: Path, propose: Callable[..., Any] | None = None) -> None:
-        self.file = library.with_name(library.name + ".tags.json")
+        self.library, self.file = library, said_file(library)
         self._propose = propose
         self._worker = Worker("tags", 2)
         self._lock = threading.Lock()
@@ -36,17 +43,27 @@ class Tagging:
         self._learned: list[dict[str, Any]] = []
         self._proposals: list[Any] = []
         self._why_not: str | None = None
+        self._said: tuple[Any, dict[str, str], set[tuple[str, str]]] | None = None
+        self._shown: tuple[Any, list[tuple[str, ...]]] | None = None
 
     def kept(self) -> tuple[dict[str, str], set[tuple[str, str]]]:
         """(name -> tag that was given, (name, tag) that were refused). Raises Problem for a broken file."""
+        mark, said = self._mark(), self._said
+        if said is None or said[0] != mark or mark is None:
+            try:
+                said = (mark, *said_tags(self.library))
+            except CrosshapeError as error:
+                raise Problem(409, "broken-tags", str(error)) from None
+            self._said = said
+        return dict(said[1]), set(said[2])
+
+    def _mark(self) -> Any:
+        """Something that changes whenever the file does; None where there is none."""
         try:
-            kept = json.loads(self.file.read_bytes())
-            return dict(kept["labels"]), {(name, tag) for name, tag in kept["refused"]}
-        except FileNotFoundError:
-            return {}, set()
-        except (OSError, ValueError, KeyError, TypeError):
-            words = f"{self.file.name} cannot be read. Mend it or move it away; it is not overwritten."
-            raise Problem(409, "broken-tags", words) from None
+            told = self.file.stat()
+        except OSError:
+            return None
+        return told.st_mtime_ns, told.st_ino, told.st_size
 
     def say(self, name: str, tag: str, said: str) -> None:
         """give: this is its tag; refuse: it is not; clear: it has none. Raises Problem where it cannot be kept."""
@@ -54,6 +71,8 @@ class Tagging:
             labels, refused = self.kept()
             if said == "refuse":
                 refused.add((name, tag))
+                if labels.get(name) == tag:
+                    del labels[name]
             elif said == "give":
                 labels[name] = tag
                 refused.discard((name, tag))
@@ -67,8 +86,43 @@ class Tagging:
                 words = f"{self.file.name} cannot be written: {error.strerror}."
                 raise Problem(507, "cannot-keep", words) from None
 
+    def shown(self, snapshot: Snapshot) -> list[tuple[str, ...]]:
+        """The tags of every shape, by row: the one that was given, else the library's without those refused."""
+        key = (id(snapshot), snapshot.version, self._mark())
+        known = self._shown
+        if known is None or known[0] != key:
+            labels, refused = self.kept()
+            tags = list(snapshot.tags)
+            for name, tag in refused:
+                row = snapshot.row_of(name)
+                if row is not None:
+                    tags[row] = tuple(one for one in tags[row] if one != tag)
+            for name, tag in labels.items():
+                row = snapshot.row_of(name)
+                if row is not None:
+                    tags[row] = (tag,)
+            known = (key, tags)
+            self._shown = known
+        return known[1]
+
+    def counts(self, snapshot: Snapshot) -> list[dict[str, Any]]:
+        """Every tag that is shown, and of how many shapes, sorted by tag."""
+        found = Counter(tag for some in self.shown(snapshot) for tag in some)
+        return [{"tag": tag, "count": count} for tag, count in sorted(found.items())]
+
+    def tagged(self, snapshot: Snapshot, tag: str) -> NDArray[np.bool_]:
+        """(N,): which rows have a tag."""
+        return np.fromiter((tag in some for some in self.shown(snapshot)), bool, len(snapshot))
+
+    def of(self, snapshot: Snapshot, row: int) -> tuple[str | None, list[str]]:
+        """(the tag that was given to a shape, those of the library that nobody has accepted or refused)."""
+        given = self.kept()[0].get(snapshot.names[row])
+        return given, [] if given is not None else list(self.shown(snapshot)[row])
+
     def state(self, snapshot: Snapshot) -> dict[str, Any]:
-        """The tags that were given, what was learned of them, and the proposals, those that are ready first."""
+        """The tags that were given, what was learned of them, and the proposals: those that are ready first, those
+        of the library last.
+        """
         labels, refused = self.kept()
         labels = {name: tag for name, tag in labels.items() if snapshot.row_of(name) is not None}
         key = (id(snapshot), tuple(sorted(labels.items())))
@@ -88,6 +142,14 @@ class Tagging:
                 continue
             told = {"tag": one.tag, "score": one.score, "state": one.state, "precision": one.precision}
             shown.append({"shape": snapshot.line(row), **told})
+        listed = {(one["shape"]["name"], one["tag"]) for one in shown}
+        written = [
+            {"shape": snapshot.line(row), "tag": tag, "score": None, "state": WRITTEN, "precision": None}
+            for row, tags in enumerate(self.shown(snapshot))
+            if tags and snapshot.names[row] not in labels
+            for tag in tags
+            if (snapshot.names[row], tag) not in listed
+        ]
         return {
             "working": working and not current,
             "why_not": why_not if labels and current else None,
@@ -95,8 +157,9 @@ class Tagging:
                 {"tag": tag, "count": count} for tag, count in sorted(Counter(labels.values()).items())
             ],
             "learned": learned if labels else [],
-            "proposals": shown[:500],
+            "proposals": shown[:500] + written[:500],
             "total": len(shown),
+            "written": len(written),
         }
 
     def _learn(self, snapshot: Snapshot, labels: dict[str, str], key: Any) -> None:

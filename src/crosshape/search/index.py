@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crosshape.errors import UsageError
 from crosshape.library.library import lance_words
-from crosshape.search.query import Answer, Hit, Sought, Where, best, filtered, fused, unit
+from crosshape.search.query import Answer, Hit, Sought, Where, best, filtered, unit
 from crosshape.settings import FEATURES
 
 if TYPE_CHECKING:
@@ -46,35 +45,31 @@ class Index:
 
 
 def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Where | None) -> Answer:
-    """The hits for one query over the index, made now if it is missing. Raises UsageError for several queries."""
-    if len(what) > 1:
-        raise UsageError("a library of this size is asked one query at a time")
-    one = what[0]
-    if one.picture is not None:
-        one = Sought(
-            None, one.picture, None
-        )  # compared with the views pooled: reading all views takes too long
-        over = "views"
-    kinds = ["points", "views"] if over == "both" else [over]
+    """The hits over the index, made now if it is missing; a picture is compared with the views pooled, for reading all
+    views takes too long.
+    """
+    vectors = combined(what, over)
     condition = where.sql() if where else None
     if condition:
         filtered(library, f"({condition}) AND false")  # says what is wrong with it
     found: dict[str, tuple[str, np.ndarray, np.ndarray]] = {}
     recalls = []
-    for kind in kinds:
+    for kind, vector in vectors.items():
         measured = ready(library, COLUMNS[kind])
         recalls.append(measured.recall)
-        vector = one.points if kind == "points" else one.views
-        wanted = (top + 1) * (5 if over == "both" else 1)
+        wanted = (top + len(what)) * (5 if len(vectors) > 1 else 1)
         table = nearest(library, COLUMNS[kind], vector, wanted, measured, condition)
         found.update(_rows(table))
     names = sorted(found)
     if not names:
         return Answer([], None, "no shape has these facts")
-    points, views = (unit(np.stack([found[name][i] for name in names])) for i in (1, 2))
-    scores = fused(points, views, one, over)
-    if one.name in found:
-        scores[names.index(one.name)] = -np.inf
+    scores = np.zeros(len(names), np.float32)
+    for place, kind in enumerate(COLUMNS, 1):
+        if kind in vectors:
+            scores += unit(np.stack([found[name][place] for name in names])) @ vectors[kind]
+    for one in what:
+        if one.name in found:
+            scores[names.index(one.name)] = -np.inf
     rows = [row for row in best(scores, top) if np.isfinite(scores[row])]
     hits = [
         Hit(rank, round(float(scores[row]), 6), names[row], found[names[row]][0])
@@ -82,6 +77,21 @@ def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Wh
     ]
     note = f"by index over {len(library):,} shapes; recall of the first ten measured: {min(recalls):.3f}"
     return Answer(hits, None, note)
+
+
+def combined(what: Sequence[Sought], over: str) -> dict[str, np.ndarray]:
+    """Kind of feature -> the vector (512,) whose products with the unit features add up to the score.
+
+    The score is a mean of cosines, so the mean of unit vectors asks for several at once, exactly.
+    """
+    sums = {kind: np.zeros(FEATURES, np.float32) for kind in COLUMNS}
+    for one in what:
+        if one.picture is not None:
+            sums["views"] += one.picture
+            continue
+        for kind in COLUMNS if over == "both" else (over,):
+            sums[kind] += getattr(one, kind) / (2 if over == "both" else 1)
+    return {kind: total / len(what) for kind, total in sums.items() if total.any()}
 
 
 def nearest(
@@ -106,13 +116,15 @@ def nearest(
 
 def ready(library: Library, column: str) -> Index:
     """The index of a column as it was measured; made where it is missing or the library has doubled since."""
+    return known(library, column) or make(library, column)
+
+
+def known(library: Library, column: str) -> Index | None:
+    """The index of a column as it was measured; None where it is missing or the library has doubled since."""
     with lance_words(library.path, "read"):
         text = library.dataset.config().get(f"crosshape.index.{column}")
-    if text is not None:
-        known = Index(**json.loads(text))
-        if len(library) <= 2 * known.rows:
-            return known
-    return make(library, column)
+    found = Index(**json.loads(text)) if text is not None else None
+    return found if found is not None and len(library) <= 2 * found.rows else None
 
 
 def make(library: Library, column: str) -> Index:

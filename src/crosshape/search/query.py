@@ -56,7 +56,10 @@ class Hit:
 
 @dataclass(frozen=True)
 class Where:
-    """Facts that every hit must have; None asks for nothing. Sizes are largest extents, in the files' units."""
+    """Facts that every hit must have; None asks for nothing. Sizes are largest extents, in the files' units.
+
+    tagged, untagged: names that have the tag, and that do not have it, whatever the library says of them.
+    """
 
     min_size: float | None = None
     max_size: float | None = None
@@ -65,6 +68,8 @@ class Where:
     formats: tuple[str, ...] = ()
     folder: str | None = None
     tag: str | None = None
+    tagged: tuple[str, ...] | None = None
+    untagged: tuple[str, ...] = ()
 
     def sql(self) -> str | None:
         """The same as a condition of SQL on the library's columns; None where nothing is asked for."""
@@ -79,8 +84,14 @@ class Where:
             parts.append(f"format IN ({', '.join(map(_quoted, self.formats))})")
         if self.folder:
             parts.append(f"starts_with(name, {_quoted(self.folder.rstrip('/') + '/')})")
-        if self.tag is not None:
-            parts.append(f"array_has(tags, {_quoted(self.tag)})")
+        if self.tag is not None or self.tagged is not None:
+            has = []
+            if self.tag is not None:
+                but = f" AND name NOT IN ({', '.join(map(_quoted, self.untagged))})" if self.untagged else ""
+                has.append(f"array_has(tags, {_quoted(self.tag)}){but}")
+            if self.tagged:
+                has.append(f"name IN ({', '.join(map(_quoted, self.tagged))})")
+            parts.append(f"({' OR '.join(has)})" if len(has) > 1 else has[0] if has else "false")
         return " AND ".join(parts) or None
 
 
@@ -167,7 +178,7 @@ def ask(
     limits: Limits | None = None,
     calibrate: bool = False,
 ) -> Answer:
-    """As `search`, with what scores are usual in this library if `calibrate`."""
+    """As `search`, with what scores are usual in this library if `calibrate` and there is one query."""
     from crosshape.search import index
 
     if over not in OVER:
@@ -183,7 +194,9 @@ def ask(
         return index.ask(library, what, top, over, where)
     shapes = gallery(library)
     scores = scores_of(library, shapes, what, over)
-    usual = usual_scores(library, shapes, over, bool(what[0].picture is not None)) if calibrate else None
+    usual = None
+    if calibrate and len(what) == 1:  # the mean over several is lower by nature
+        usual = usual_scores(library, shapes, over, what[0].picture is not None)
     return Answer(ranked(scores, shapes, what, top, allowed(library, shapes, where)), usual)
 
 
@@ -327,7 +340,7 @@ def filtered(library: Library, condition: str) -> list[str]:
     """The names of the shapes that meet a condition of SQL. Raises CrosshapeError."""
     from crosshape.library.library import lance_words
 
-    if "tags" in condition and "tags" not in library.dataset.schema.names:
+    if "array_has(tags," in condition and "tags" not in library.dataset.schema.names:
         raise CrosshapeError(
             f"{library.path} has no tags. Learn some: crosshape tag {library.path} --from labels.csv --write"
         )

@@ -9,7 +9,9 @@ least REVIEW were, else there is *not enough evidence*.
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,8 +60,32 @@ class Learned:
     review_precision: float | None
 
 
+def said_file(library: Path) -> Path:
+    """Where the page keeps what people said of tags: beside the library, under its name."""
+    return library.with_name(library.name + ".tags.json")
+
+
+def said_tags(library: Path) -> tuple[dict[str, str], set[tuple[str, str]]]:
+    """What people said on the page: name -> tag that was given; (name, tag) that were refused. Empty where nobody
+    said anything. Raises CrosshapeError for a file that cannot be read.
+    """
+    file = said_file(library)
+    try:
+        kept = json.loads(file.read_bytes())
+        labels = {str(name): str(tag) for name, tag in kept["labels"].items()}
+        return labels, {(str(name), str(tag)) for name, tag in kept["refused"]}
+    except FileNotFoundError:
+        return {}, set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        words = f"{file.name} cannot be read. Mend it or move it away; it is not overwritten."
+        raise CrosshapeError(words) from None
+
+
 def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
-    """Name -> tag of a CSV of `name,tag` rows, a head or not. Raises CrosshapeError with the line that is wrong."""
+    """Name -> tag of a CSV of `name,tag` rows, a head or not. Raises CrosshapeError with the line that is wrong.
+
+    The apostrophe that tables written here put before what a spreadsheet would compute is taken away.
+    """
     known = set(names)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -68,7 +94,7 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
         raise CrosshapeError(f"{path} is no CSV in UTF-8: {error}.") from None
     labels: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
-        cells = [cell.strip() for cell in row]
+        cells = [_bare(cell.strip()) for cell in row]
         if not any(cells) or (number == 1 and cells[:2] == ["name", "tag"]):
             continue
         if len(cells) < 2 or not cells[0] or not cells[1]:
@@ -89,12 +115,22 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
     return labels
 
 
+def _bare(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and cell[1:].lstrip()[:1] in ("=", "+", "-", "@") else cell
+
+
 def propose(
-    library: Library, labels: dict[str, str], *, over: str = "both", seed: int = 0
+    library: Library,
+    labels: dict[str, str],
+    *,
+    over: str = "both",
+    seed: int = 0,
+    refused: Collection[tuple[str, str]] = (),
 ) -> tuple[list[Learned], list[Proposal]]:
     """What was learned of each tag, and the best tag for each shape without one. Raises CrosshapeError.
 
-    A shape that is like none of the labelled ones gets a low score for every tag: not enough evidence.
+    A shape that is like none of the labelled ones gets a low score for every tag: not enough evidence. refused:
+    (name, tag) that people said no to; the next best tag is proposed instead.
     """
     from crosshape.search.groups import described
     from crosshape.search.query import gallery
@@ -122,6 +158,10 @@ def propose(
         learned.append(Learned(tag, counts[tag], *ready, *review))
     rest = np.array([row for row in range(len(shapes.names)) if shapes.names[row] not in labels], np.int64)
     scores = _scores(scaled[rows], truth, scaled[rest], tags)
+    at = {shapes.names[row]: line for line, row in enumerate(rest)}
+    for name, tag in refused:
+        if name in at and tag in tags:
+            scores[at[name], tags.index(tag)] = 0.0
     proposals = []
     for row, line in zip(rest, scores, strict=True):
         about = learned[int(line.argmax())]
@@ -174,6 +214,18 @@ def _scores(vectors: np.ndarray, truth: np.ndarray, asked: np.ndarray, tags: lis
             model = LogisticRegression(C=0.1, class_weight="balanced", max_iter=500)
             out[:, number] = model.fit(vectors, truth == tag).predict_proba(asked)[:, 1]
     return out
+
+
+def stored_tags(library: Library) -> dict[str, list[str]]:
+    """Name -> tags of the shapes that have some in the library."""
+    from crosshape.library.library import lance_words
+
+    if "tags" not in library.dataset.schema.names:
+        return {}
+    with lance_words(library.path, "read"):
+        table = library.dataset.to_table(columns=["name", "tags"])
+    pairs = zip(table["name"].to_pylist(), table["tags"].to_pylist(), strict=True)
+    return {name: tags for name, tags in pairs if tags}
 
 
 def write_tags(library: Library, tags: dict[str, list[str]]) -> int:

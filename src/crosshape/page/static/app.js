@@ -4,7 +4,7 @@ import { Problem, ask, forget, library, problem } from "./api.js";
 import { bytes, empty, h, note } from "./dom.js";
 import { atlas } from "./atlas.js";
 import { compare } from "./compare.js";
-import { found } from "./found.js";
+import { address_of, found } from "./found.js";
 import { review } from "./review.js";
 import { shape } from "./shape.js";
 import { shapes } from "./shapes.js";
@@ -24,7 +24,9 @@ export function go(address, { replace = false, keep = false } = {}) {
   show(keep ? scrollY : 0);
 }
 
-async function show(scroll) {
+async function show(scroll, anew = false) {
+  // What changes within a view, such as a shape's colours, is changed there: the camera stays.
+  if (!anew && current?.update && current.path === location.pathname && current.update(new URLSearchParams(location.search))) return;
   const mine = ++turn;
   const [word, ...rest] = location.pathname.slice(1).split("/").map(decodeURIComponent);
   const query = new URLSearchParams(location.search);
@@ -48,7 +50,7 @@ async function show(scroll) {
     watch.disconnect();
     place();
     if (mine !== turn) { view?.close?.(); return; }
-    current = view;
+    current = view && { path: location.pathname, ...view };
     scrollTo(0, scroll);
     requestAnimationFrame(() => { if (mine === turn) scrollTo(0, scroll); });
     document.documentElement.dataset.ready = location.pathname;
@@ -74,10 +76,11 @@ function failed(error, again) {
 addEventListener("popstate", (event) => show(event.state?.scroll || 0));
 addEventListener("beforeunload", () => history.replaceState({ ...history.state, scroll: scrollY }, ""));
 document.addEventListener("go", (event) => go(event.detail));
+document.addEventListener("bring", (event) => bring(event.detail.file, event.detail.more));
 document.addEventListener("failed", (event) => note(event.detail.message, { bad: true }));
 document.addEventListener("changed", () => {
   forget();
-  note("The library has changed.", { seconds: 0, action: ["Show", () => show(scrollY)] });
+  note("The library has changed.", { seconds: 0, action: ["Show", () => show(scrollY, true)] });
 });
 
 document.addEventListener("click", (event) => {
@@ -105,12 +108,14 @@ find.form.addEventListener("submit", (event) => { event.preventDefault(); curren
 
 // Bringing a file
 
-async function bring(file) {
+/** more: what is searched for together with the file, as [["id", ...], ["token", ...]]. */
+async function bring(file, more = []) {
   const about = await library().catch(() => null);
   const suffix = file.name.includes(".") ? file.name.slice(file.name.lastIndexOf(".")).toLowerCase() : "";
   if (about && !about.reads.includes(suffix)) { note(`${file.name}: neither a shape nor a picture known here (${about.reads.join(" ")}).`, { bad: true, seconds: 12 }); return; }
   if (about && file.size > about.max_upload) { note(`${file.name} has ${bytes(file.size)}; the limit is ${bytes(about.max_upload)}.`, { bad: true, seconds: 12 }); return; }
   const form = new FormData();
+  for (const [key, value] of more) form.append(key, value);
   form.append("file", file, file.name);
   const done = note(`Looking at ${file.name} …`, { busy: true });
   try {
@@ -118,11 +123,11 @@ async function bring(file) {
     if (!response.ok) throw await problem(response);
     const answer = await response.json();
     done();
-    go(`/found/${answer.token}`);
+    go(address_of(answer.query.queries || [answer.query]));
   } catch (error) {
     done();
     const text = error instanceof Problem ? error.message : "The server does not answer.";
-    note(`${file.name}: ${text}`, { bad: true, seconds: 20, action: [503, 429].includes(error.status) ? ["Try again", () => bring(file)] : null });
+    note(`${file.name}: ${text}`, { bad: true, seconds: 20, action: [503, 429].includes(error.status) ? ["Try again", () => bring(file, more)] : null });
   }
 }
 picker.addEventListener("change", () => { if (picker.files[0]) bring(picker.files[0]); picker.value = ""; });
@@ -155,7 +160,7 @@ document.getElementById("theme").addEventListener("click", turn_theme);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new CustomEvent("theme")));
 
 const keys = document.getElementById("keys");
-keys.append(h("h2", {}, "Keys"), h("dl", {}, [["/", "find by name"], ["← → ↑ ↓", "from shape to shape; turn a shape; move the map"], ["Enter", "open"], ["Esc", "back"], ["g m d l", "shapes, map, duplicates, tags"], ["o", "bring a file"], ["c", "hold a shape, to compare others with it"], ["s x u", "of a pair: the same, different, not sure"], ["a r", "of a proposed tag: accept, refuse"], ["+ −  0", "nearer, further, as at first"], ["t", "light or dark"], ["?", "this list"]]
+keys.append(h("h2", {}, "Keys"), h("dl", {}, [["/", "find by name"], ["← → ↑ ↓", "from shape to shape; turn a shape; move the map"], ["Enter", "open"], ["Esc", "back"], ["g m d l", "shapes, map, duplicates, tags"], ["o", "bring a file"], ["c", "hold a shape, to compare others with it or search by both"], ["p", "the parts of a shape in colours"], ["s x u", "of a pair: the same, different, not sure"], ["a r", "of a proposed tag: accept, refuse"], ["+ −  0", "nearer, further, as at first"], ["t", "light or dark"], ["?", "this list"]]
   .flatMap(([key, text]) => [h("dt", {}, key.split(" ").filter(Boolean).flatMap((one) => [h("kbd", {}, one), " "])), h("dd", {}, text)])));
 keys.addEventListener("click", (event) => { if (event.target === keys) keys.close(); });
 

@@ -2,9 +2,10 @@
 
 import { library, remembered } from "./api.js";
 import { base, count, empty, h, thumb, tile } from "./dom.js";
+import { note_of } from "./found.js";
 import { Grid } from "./grid.js";
 
-const FILTERS = ["q", "folder", "format", "min_faces", "max_faces", "min_size", "max_size"];
+const FILTERS = ["q", "folder", "format", "tag", "min_faces", "max_faces", "min_size", "max_size"];
 const SORTS = [["name", "by name"], ["-faces", "most faces"], ["faces", "fewest faces"], ["-size", "largest"], ["size", "smallest"], ["-changed", "newest"]];
 
 export async function shapes(root, { query, go }) {
@@ -27,7 +28,7 @@ export async function shapes(root, { query, go }) {
     const answer = remembered("/search", { id: like, top: 200, ...wanted });
     load = async () => {
       const found = await answer;
-      return { total: found.hits.length, shapes: found.hits };
+      return { total: found.hits.length, shapes: found.hits, note: found.note };
     };
     first = await answer;
   } else {
@@ -39,7 +40,7 @@ export async function shapes(root, { query, go }) {
   const head = like
     ? h("div", { class: "brought" }, h("a", { href: `/shape/${like}` }, thumb(first.query, about.views)), h("div", {}, h("h1", {}, `Like ${base(first.query.name)}`), told))
     : h("div", { class: "head" }, h("h1", {}, "Shapes"), told);
-  root.append(head, filters(about, wanted, like ? null : sort, change), grid.root);
+  root.append(head, filters(about, wanted, like ? null : sort, change), (like && note_of(await load())) || "", grid.root);
   const total = await grid.begin();
   const narrowed = FILTERS.some((key) => wanted[key]);
   told.textContent = like ? (total === about.shapes - 1 ? "all other shapes, the most like it first" : `the ${count(total)} shapes most like it`) : narrowed ? `${count(total)} of ${count(about.shapes)}` : `${count(total)} in ${about.name}`;
@@ -60,6 +61,10 @@ export function filters(about, wanted, sort, change) {
   if (about.folders.length) box.append(select("Folder", "folder", [["", "All folders"], ...about.folders.map(({ folder, count: many }) => [folder, `${folder} (${count(many)})`])]));
   const formats = Object.entries(about.formats);
   if (formats.length > 1) box.append(select("Format", "format", [["", "All formats"], ...formats.map(([one, many]) => [one, `${one} (${count(many)})`])]));
+  // A tag in the address is shown also where no shape has it any more.
+  const tags = about.tags.map(({ tag, count: many }) => [tag, `${tag} (${count(many)})`]);
+  if (wanted.tag && !about.tags.some((one) => one.tag === wanted.tag)) tags.push([wanted.tag, wanted.tag]);
+  if (tags.length) box.append(select("Tag", "tag", [["", "All tags"], ...tags]));
   box.append(h("fieldset", {}, "Faces", number("min_faces", "Least faces", "from"), number("max_faces", "Most faces", "to")));
   box.append(h("fieldset", {}, "Size", number("min_size", "Least size, longest side", "from"), number("max_size", "Largest size, longest side", "to")));
   const set = FILTERS.filter((key) => wanted[key]);

@@ -15,23 +15,24 @@ export async function tagging(root, { query, go }) {
   let timer = 0;
   const close = () => clearTimeout(timer);
   const again = () => { timer = setTimeout(() => go(location.pathname + location.search, { replace: true, keep: true }), 1200); };
-  if (!state.given.length) {
+  if (!state.given.length && !state.written) {
     root.append(empty("Tags", "Open a few shapes and give each a tag, three or more of every kind. Tags for the others are then proposed here, with the precision to expect."));
     return null;
   }
   const tag = query.get("tag") || "", shown = state.proposals.filter((one) => !tag || one.tag === tag);
+  const tags = [...new Set([...state.learned, ...state.proposals].map((one) => one.tag))].sort();
   const change = (value) => go(`/tagging${value ? `?tag=${encodeURIComponent(value)}` : ""}`, { replace: true });
   root.append(
-    h("div", { class: "head" }, h("h1", {}, "Tags"), h("span", { class: "soft numbers" }, `${state.given.map((one) => `${one.tag} ${count(one.count)}`).join(" · ")} given, ${count(state.total)} proposed`)),
+    h("div", { class: "head" }, h("h1", {}, "Tags"), h("span", { class: "soft numbers" }, [state.given.length && `${state.given.map((one) => `${one.tag} ${count(one.count)}`).join(" · ")} given`, `${count(state.total)} proposed`, state.written && `${count(state.written)} in the library to look at`].filter(Boolean).join(", "))),
     h("div", { class: "filters" },
-      segments("Tag", [["", "all"], ...state.learned.map((one) => [one.tag, one.tag])], tag, change),
+      segments("Tag", [["", "all"], ...tags.map((one) => [one, one])], tag, change),
       h("a", { class: "button", href: "/tags/labels.csv", download: "labels.csv" }, "Table")));
   if (state.working) {
     root.append(h("p", { class: "row soft" }, h("span", { class: "spin" }), "Learning from the tags …"));
     again();
   } else if (state.why_not) root.append(h("p", { class: "verdict" }, state.why_not));
   else if (!shown.length) root.append(empty("Nothing is proposed", "Give some more shapes a tag."));
-  for (const [kind, words] of [["ready", "Ready"], ["to review", "To review"]]) {
+  for (const [kind, words] of [["ready", "Ready"], ["to review", "To review"], ["in the library", "In the library"]]) {
     const some = shown.filter((one) => one.state === kind);
     if (!some.length) continue;
     const list = arrows(h("div", { class: "flow" }));
@@ -63,12 +64,30 @@ export async function tagging(root, { query, go }) {
 
 /** The tag of a shape, to be given or changed. */
 export function tag_field(facts) {
-  const known = h("datalist", { id: "tags" });
+  const box = h("div", { class: "tagged" }), known = h("datalist", { id: "tags" });
+  // What crosshape tag --write put into the library, until someone has said yes or no.
+  const written = facts.written.map((tag) => {
+    const act = async (said) => {
+      try {
+        await say(facts.id, tag, said);
+      } catch (error) {
+        note(error.message, { bad: true });
+        return;
+      }
+      line.remove();
+      if (said === "give") { field.value = tag; for (const other of box.querySelectorAll(".written")) other.remove(); }
+      field.focus();
+    };
+    const line = h("div", { class: "row written" }, h("a", { class: "chip", href: `/?tag=${encodeURIComponent(tag)}`, title: "All shapes with this tag" }, tag), h("span", { class: "soft" }, "in the library"),
+      h("button", { class: "button", type: "button", "aria-label": `${tag}: yes`, onclick: () => act("give") }, "✓"),
+      h("button", { class: "button", type: "button", "aria-label": `${tag}: no`, onclick: () => act("refuse") }, "✗"));
+    return line;
+  });
   const field = h("input", { type: "text", value: facts.tag || "", placeholder: "Give it a tag", "aria-label": "Tag", maxLength: 80, autocomplete: "off" });
   field.setAttribute("list", "tags");
   field.addEventListener("focus", async () => {
-    const state = await ask("/tags").catch(() => ({ given: [] }));
-    known.replaceChildren(...state.given.map((one) => h("option", { value: one.tag })));
+    const about = await library().catch(() => ({ tags: [] }));
+    known.replaceChildren(...about.tags.map((one) => h("option", { value: one.tag })));
   }, { once: true });
   field.addEventListener("change", async () => {
     const tag = field.value.trim();
@@ -79,5 +98,6 @@ export function tag_field(facts) {
       note(error.message, { bad: true });
     }
   });
-  return h("div", { class: "tagged" }, field, known);
+  box.append(...written, field, known);
+  return box;
 }

@@ -178,9 +178,11 @@ export class Viewer {
   }
 
   spin() {
+    if (this.spinning) return;
+    this.spinning = true;
     let before = performance.now();
     const step = (now) => {
-      if (!this.turning || this.closed) return;
+      if (!this.turning || this.closed) { this.spinning = false; return; }
       if (this.canvas.isConnected && !document.hidden) {
         this.move({ yaw: this.camera.yaw + Math.min(now - before, 100) * 0.00028 }, false);
       }
