@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WORKERS ?= 2
 
 # Tests of whole programs, which `make check` leaves to `make test`.
 WHOLE := add benchmark crash crash_train demo docs duplicates evaluate learning library main_job search segmentation server
@@ -14,7 +15,7 @@ demo: $(READY)
 	$(BIN)/crosshape demo demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 long: $(READY)
 	CROSSHAPE_LONG=1 $(BIN)/python -m pytest -m long

@@ -1,0 +1,83 @@
+"""Put a trained run into the package, half precision, with its card: python results/modelnet40/ship.py RUN RESULTS
+
+RESULTS is the folder that `crosshape evaluate RUN all modelnet40.lance --split 1 --baselines --out RESULTS` wrote:
+its figures go on the card. The features of the rounded model are compared with those of the run before anything
+is written.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from crosshape import __version__
+from crosshape.learning.run import read_metrics, read_settings
+from crosshape.networks.model import SHIPPED, load_model
+from crosshape.shapes.made import CLASSES, make_shape
+from crosshape.shapes.surface import normalise, sample_surface
+
+NAME = "modelnet40"
+MOST = 30_000_000
+SHOWN = ("recognition-3d", "recognition-2d", "recognition", "retrieval-3d", "retrieval-2d", "retrieval")
+KEPT = (
+    "task",
+    "model",
+    "features",
+    "views",
+    "accuracy",
+    "mean_average_precision",
+    "nearest_neighbour",
+    "interval",
+)
+
+
+def main() -> None:
+    run, results = Path(sys.argv[1]), Path(sys.argv[2])
+    model = load_model(run, "cpu")
+    found = json.loads((results / "results.json").read_text())
+    if found["model"]["fingerprint"] != model.fingerprint:
+        raise SystemExit(f"{results} was measured with another model than {run}")
+    _, training, facts = read_settings(run)
+    figures = [
+        {key: row[key] for key in KEPT if row.get(key) is not None}
+        for row in found["rows"]
+        if row["task"] in SHOWN
+    ]
+    model.card = {
+        "name": NAME,
+        "trained_on": "ModelNet40's training clouds of 1,024 points (four of five in every class: 7,870 shapes), "
+        "without labels; views splatted from the points",
+        "command": "python results/modelnet40/experiment.py modelnet40.lance RUN --recipe "
+        f"{training.recipe} --epochs {training.epochs} --set batch_size={training.batch_size} --threads 1",
+        "epochs": training.epochs,
+        "seed": training.seed,
+        "steps": read_metrics(run)[-1]["step"],
+        "made_with": f"crosshape {__version__}",
+        "validation": {"on": found["data"]["note"], "seeds": 1, "figures": figures},
+        "limits": "grey renders and clouds of single objects that stand upright (Z up), in the unit sphere; one short "
+        "run; photographs do not find their class",
+        "license": "weights learned from ModelNet40, which is for academic research only: use them likewise",
+    }
+    target = SHIPPED / NAME
+    model.save(target, half=True)
+    size = sum(path.stat().st_size for path in target.iterdir())
+    if size > MOST:
+        raise SystemExit(f"{size:,} bytes are more than {MOST:,}")
+    clouds = np.empty((64, 1024, 3), np.float32)
+    for i in range(len(clouds)):
+        made = make_shape(CLASSES[i % len(CLASSES)], i)
+        clouds[i] = sample_surface(normalise(made.vertices, made.faces)[0], made.faces, 1024, i)[0]
+    pair = [copy.deepcopy(m).encode_points(clouds) for m in (model, load_model(target, "cpu"))]
+    first, second = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in pair)
+    cosines = (first * second).sum(axis=1)
+    print(
+        f"{target}: {size / 1e6:.1f} MB; rounded against whole, cosine {cosines.min():.4f} to {cosines.max():.4f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
