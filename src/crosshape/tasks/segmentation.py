@@ -48,7 +48,9 @@ class HeadSettings:
     batch_size: int = setting(16, "shapes in a step on frozen features", "shapes")
     tune_batch_size: int = setting(8, "shapes in a step when the network learns too", "shapes")
     points: int = setting(128, "points of a shape in a step on frozen features", "points")
-    tune_points: int = setting(1024, "points of a shape in a step when the network learns too", "points")
+    tune_points: int = setting(
+        1024, "points of a shape in a step when the network learns too, at most the model's own", "points"
+    )
     learning_rate: float = setting(2e-3, "of the head; AdamW, falling to 0 along a cosine")
     tune_learning_rate: float = setting(3e-4, "of a fine-tuned network")
     scratch_learning_rate: float = setting(2e-3, "of a network trained from scratch")
@@ -319,7 +321,8 @@ def train_together(
 ) -> tuple[PointNetwork, Head]:
     """The point network and a head learned together, from the model's weights or from random ones (`scratch`).
 
-    Clouds are scaled by 2/3 to 3/2 and shifted by up to 0.2 along each axis, as in the authors' later code.
+    Clouds are scaled by 2/3 to 3/2 and shifted by up to 0.2 along each axis, as in the authors' later code. They
+    have as many points as those that will be asked about (`encode_block`): neighbourhoods are as wide.
     """
     from crosshape.networks.model import autocast, untrained_model
 
@@ -360,7 +363,7 @@ def train_together(
             if len(rows) < 2:
                 rows = rows.repeat(2)
             picked = torch.rand(len(rows), points.shape[1], generator=generator).argsort(1)
-            picked = picked[:, : settings.tune_points]
+            picked = picked[:, : min(settings.tune_points, model.point_count)]
             clouds = points[rows[:, None], picked]
             clouds = clouds * torch.empty(len(rows), 1, 3).uniform_(2 / 3, 3 / 2, generator=generator)
             clouds = clouds + torch.empty(len(rows), 1, 3).uniform_(-0.2, 0.2, generator=generator)

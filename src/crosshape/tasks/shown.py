@@ -304,20 +304,23 @@ def retrieval_grids(rows: Sequence[Row], labels: NDArray[np.int64]) -> tuple[Gri
         if best.features == "both":  # D2 has no pictures; its line is that of its points
             have = {row.model for row in same}
             same += [r for r in within if r.features == "points" and r.model not in have]
-        grids.append(_grid("shape to shape", best, same, labels, FRONTAL))
-    across = [row for row in rows if row.task == "retrieval-cross" and row.more["ask"] == "picture"]
-    own = [row for row in across if row.model == RUN]
-    if own:
-        by = "cosine" if any(row.more["by"] == "cosine" for row in own) else "correspondence"
-        first = next(row for row in own if row.more["by"] == by and row.views == 1)
-        same = [row for row in across if (row.more["by"], row.views) == (by, 1)]
-        grids.append(_grid("picture to shape", first, same, labels, 0))
+        grids.append(_grid("shape to shape", best, [(r.model, r) for r in same], labels, FRONTAL))
+    across = [r for r in rows if r.task == "retrieval-cross" and r.more["ask"] == "picture" and r.views == 1]
+    if across:
+        several = len({row.more["by"] for row in across}) > 1
+        names = [
+            f"{r.model}, {r.more['by']}" if several and r.more["by"] == "cosine" else r.model for r in across
+        ]
+        lines = list(zip(names, across, strict=True))
+        grids.append(_grid("picture to shape", across[0], lines, labels, 0))
     return tuple(grids)
 
 
-def _grid(title: str, row: Row, rows: Sequence[Row], labels: NDArray[np.int64], view: int) -> Grid:
-    """The grid of these rows, all of the same queries in their first seed."""
-    first = [r.detail["seeds"][0] for r in rows]
+def _grid(
+    title: str, row: Row, lines: Sequence[tuple[str, Row]], labels: NDArray[np.int64], view: int
+) -> Grid:
+    """The grid of these named rows, all of the same queries in their first seed."""
+    first = [r.detail["seeds"][0] for _, r in lines]
     asking = np.asarray(first[0]["rows"])
     chosen = choose_queries(labels[asking], QUERIES)
     asked = []
@@ -325,7 +328,7 @@ def _grid(title: str, row: Row, rows: Sequence[Row], labels: NDArray[np.int64], 
         hits = tuple(tuple(int(hit) for hit in one["ranking"][place][:HITS]) for one in first)
         ranks = tuple(int(one["own_rank"][place]) for one in first if one.get("own_rank") is not None)
         asked.append(Asked(int(asking[place]), hits, ranks))
-    return Grid(title, row, tuple(r.model for r in rows), tuple(asked), view)
+    return Grid(title, row, tuple(name for name, _ in lines), tuple(asked), view)
 
 
 def choose_queries(labels: NDArray[np.int64], most: int, seed: int = 0) -> list[int]:
