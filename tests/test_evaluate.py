@@ -246,7 +246,7 @@ def test_the_words_of_a_command_give_its_options_back():
     arguments(parser)
     for text in (
         "r all d",
-        "r segmentation d --labels 1,0.1 --shapes-per-class 5,10 --seeds 3 --fine-tune --json",
+        "r segmentation d --labels 1,0.1 --shapes-per-class 5,10 --seeds 3 --fine-tune --tune-steps 900 --json",
         "r recognition d --features points,both --split 2 --layer pooled --gallery all",
     ):
         options = parser.parse_args(text.split())
@@ -269,6 +269,7 @@ def test_all_leaves_out_what_the_data_cannot_do(run, clouds, cache, capsys):
         (["--features", "views"], 2, "recognition-3d takes points as features, not views"),
         (["--layout", "modelnot"], 2, "did you mean 'modelnet'?"),
         (["--seeds", "0"], 2, "--seeds 0: it must be at least 1"),
+        (["--tune-steps", "0"], 2, "--tune-steps 0: it must be at least 1"),
     ],
 )
 def test_what_cannot_be_meant_is_said(run, clouds, cache, capsys, more, status, text):

@@ -474,8 +474,9 @@ def test_published_figures_stand_apart():
 
 
 def test_a_row_without_spread_is_drawn():
-    row = Row("segmentation", "run", "points", None, "default", {"instance_miou": 0.5}, {}, None, 1,
-              {"labels": "1 a class", "head": "frozen", "labelled": 3, "tested": 2}, {"classes": {"a": 0.5}})  # fmt: skip
+    more = {"labels": "1 a class", "head": "frozen", "labelled": 3, "tested": 2}
+    figures, detail = {"instance_miou": 0.5}, {"classes": {"a": 0.5}}
+    row = Row("segmentation", "run", "points", None, "default", figures, {}, None, 1, more, detail)
     more = replace(
         row, more={**row.more, "labels": "2 a class", "labelled": 6}, measures={"instance_miou": 0.5}
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from crosshape.shapes.layouts import Layout
     from crosshape.tasks.evaluation import Row, Source
     from crosshape.tasks.labelled import FeatureSet, LabelledSet
-    from crosshape.tasks.segmentation import PartSet
+    from crosshape.tasks.segmentation import HeadSettings, PartSet
 
 TASKS = (
     "recognition-3d",
@@ -40,7 +40,7 @@ TASKS = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="the run folder of a trained model")
+    parser.add_argument("run", metavar="RUN", help="a run folder, or the name of a model that comes along")
     parser.add_argument(
         "task", metavar="TASK", choices=TASKS, help="what to do with the features (see above)"
     )
@@ -104,6 +104,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--scratch", action="store_true", help="segmentation: also the same network from random weights"
     )
     parser.add_argument(
+        "--tune-steps",
+        type=int,
+        metavar="N",
+        help="segmentation: steps of --fine-tune and --scratch alike (default 1000)",
+    )
+    parser.add_argument(
         "--out", metavar="FOLDER", help="a new folder for results.html, .json, .md, .tex and pictures"
     )
     parser.add_argument(
@@ -133,6 +139,8 @@ def run(options: argparse.Namespace) -> int:
     features = options.features.split(",") if options.features else None
     if options.task not in ("all", "segmentation"):
         wanted_features(options.task, features)
+    if options.tune_steps is not None and options.tune_steps < 1:
+        raise UsageError(f"--tune-steps {options.tune_steps}: it must be at least 1")
     if options.out and Path(options.out).exists():
         raise UsageError(f"{options.out} is there already; give a folder that is not.")
     model = load_model(options.run, options.device)
@@ -352,10 +360,21 @@ def segmentation(model: Model, parts: PartSet, options: argparse.Namespace) -> I
         fifth=fifth,
         fine_tune=options.fine_tune,
         scratch=options.scratch,
+        settings=head_settings(options),
         untrained=options.untrained or options.baselines,
         shown=choose_shown(parts, fifth) if options.out else (),
         progress=told,
     )
+
+
+def head_settings(options: argparse.Namespace) -> HeadSettings:
+    """How heads, and networks with them, learn in segmentation."""
+    from dataclasses import replace
+
+    from crosshape.tasks.segmentation import HeadSettings
+
+    settings = HeadSettings()
+    return settings if options.tune_steps is None else replace(settings, tune_steps=options.tune_steps)
 
 
 def shares(text: str) -> list[float]:
@@ -441,12 +460,12 @@ def facts(
     if parts is not None:
         from dataclasses import asdict
 
-        from crosshape.tasks.segmentation import HeadSettings
-
         about["parts"] = {
             "shapes": len(parts.items),
             "points": int(parts.points.shape[1]),
-            "head": asdict(HeadSettings()),
+            "tested": int(parts.split(options.split or 1, 0).sum()),
+            "fifth": None if layout.has_test else options.split or 1,
+            "head": asdict(head_settings(options)),
             "skipped": parts.skipped,
         }
     return about

@@ -194,8 +194,10 @@ def svg(chart: Chart) -> dict[str, Any]:
     left, right, top, bottom = 58, 624, 14, 310
     first, last = chart.ticks[0][0], chart.ticks[-1][0]
 
+    room = max(12.0, *(4.2 * len(text) for _, text in (chart.ticks[0], chart.ticks[-1])))
+
     def x(value: float) -> float:
-        return round(left + 12 + (right - left - 24) * (value - first) / ((last - first) or 1), 1)
+        return round(left + room + (right - left - 2 * room) * (value - first) / ((last - first) or 1), 1)
 
     def y(value: float) -> float:
         share = (min(max(value, chart.low), chart.high) - chart.low) / (chart.high - chart.low)

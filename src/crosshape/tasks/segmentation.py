@@ -44,7 +44,7 @@ class HeadSettings:
     hidden: int = setting(256, "units of the hidden layer")
     dropout: float = setting(0.5, "share of hidden units left out while learning")
     steps: int = setting(400, "steps on frozen features", "steps")
-    tune_steps: int = setting(300, "steps when the network learns too", "steps")
+    tune_steps: int = setting(1000, "steps when the network learns too", "steps")
     batch_size: int = setting(16, "shapes in a step on frozen features", "shapes")
     tune_batch_size: int = setting(8, "shapes in a step when the network learns too", "shapes")
     points: int = setting(128, "points of a shape in a step on frozen features", "points")
