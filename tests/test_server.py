@@ -457,6 +457,13 @@ def test_tags_narrow_a_large_library_as_people_said(large):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert [hit["name"] for hit in found.json()["hits"]] == [exact["one"][i].name for i in (2, 3, 7)]
+    words = problem_of(client.get("/map"), 409, "too-many-shapes")
+    assert words == "The map is drawn for up to 100 shapes."
+    deadline = time.monotonic() + 60
+    while (state := client.get("/tags").json())["working"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "The page learns from tags for up to 100 shapes" in state["why_not"]
     none = client.get("/search", params={"name": asked[0], "tag": "none"}).json()
     assert none["hits"] == [] and none["note"] == "no shape has these facts"
 

@@ -475,6 +475,8 @@ class Map:
         return path.with_name(path.name + ".map.json")
 
     def _vectors(self, snapshot: Snapshot) -> NDArray[np.float32]:
+        if len(snapshot) > query.EXACT:  # all features would not fit the memory
+            raise Problem(409, "too-many-shapes", f"The map is drawn for up to {query.EXACT:,} shapes.")
         try:
             shapes = snapshot.gallery()
         except CrosshapeError as error:

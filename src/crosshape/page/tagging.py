@@ -167,8 +167,13 @@ class Tagging:
         proposals: list[Any] = []
         why_not = None
         try:
+            from crosshape.search import query
             from crosshape.search.tags import propose
 
+            if len(snapshot) > query.EXACT:  # all features would not fit the memory
+                raise CrosshapeError(
+                    f"The page learns from tags for up to {query.EXACT:,} shapes; crosshape tag does for more."
+                )
             found, proposals = (self._propose or propose)(snapshot.library, labels)
             learned = [
                 {"tag": one.tag, "labelled": one.labelled, "ready_precision": one.ready_precision}

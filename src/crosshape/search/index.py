@@ -1,8 +1,9 @@
 """Search in large libraries: Lance's vector index finds candidates, the stored vectors rank them.
 
-The index (IVF_PQ on each feature column) is made when it is first needed, and its recall is measured against
-exact search on shapes of the library before it is used; how widely it is searched is what reached RECALL. What
-was measured stands in the dataset's configuration and is said with every answer.
+The index on each feature column (inverted lists, one bit a number: RaBitQ, Gao and Long 2024) is made when it is
+first needed, and its recall is measured against exact search on shapes of the library before it is used; how widely
+it is searched is what reached RECALL. What was measured stands in the dataset's configuration and is said with every
+answer.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ TRIALS = 48
 
 WIDTHS = ((8, 5), (16, 10), (32, 10), (32, 20), (64, 20), (128, 40))
 """(cells looked into, candidates for each hit that are compared exactly), tried in this order."""
+
+SAMPLE, ROUNDS = 32, 15
+"""Vectors for each cell that its middle is learned from, and rounds of k-means: making the index takes a twentieth
+of the time that Lance's 256 and 50 with product quantisation take, at the same recall (results/search)."""
 
 COLUMNS = {"points": "feature_points", "views": "feature_views"}
 
@@ -136,10 +141,11 @@ def make(library: Library, column: str) -> Index:
     with writing(library.path), lance_words(library.path, "write"):
         library.dataset.create_index(
             column,
-            "IVF_PQ",
+            "IVF_RQ",
             metric="cosine",
             num_partitions=max(1, round(math.sqrt(len(library)))),
-            num_sub_vectors=FEATURES // 8,
+            sample_rate=SAMPLE,
+            max_iters=ROUNDS,
             replace=True,
         )
         library.refresh()
