@@ -483,3 +483,13 @@ def test_a_row_without_spread_is_drawn():
     (chart,) = look.by_budget([row, more])
     assert chart.ticks == ((0.0, "1 a class (3)"), (1.0, "2 a class (6)"))
     assert chart.low < chart.high and not chart.lines[0].spans
+
+
+def test_pictures_of_a_library_are_its_views(embedded_library):
+    from crosshape.tasks.labelled import open_data
+
+    data = open_data(embedded_library.path, image_size=16)
+    found = look.pictures(data, [(3, 1), (0, 9)])
+    views = embedded_library.views()
+    assert np.array_equal(found, views[[3, 0], [1, 3]]), "the last view where there are fewer"
+    assert "arrays" not in vars(data), "the other views are not decoded"

@@ -6,6 +6,7 @@ rows say. Drawn by tasks/drawing.py (PNG) and tasks/page.py (HTML).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -345,10 +346,18 @@ def choose_queries(labels: NDArray[np.int64], most: int, seed: int = 0) -> list[
 
 def pictures(data: LabelledSet, wanted: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
     """(row, view) of shapes -> (N, S, S) grey pictures, at most `SIZE` wide; fewer views take the last there is."""
+    from PIL import Image
+
     from crosshape.shapes.views import downscale
 
-    views = data.arrays[1]
-    chosen = np.stack([views[row, min(view, views.shape[1] - 1)] for row, view in wanted])
+    library = data.library
+    if library is not None:  # it gives single views, without all others being decoded
+        names, last = data.names.tolist(), library.settings.views - 1
+        stored = [library.view_png(names[row], min(view, last)) for row, view in wanted]
+        chosen = np.stack([np.asarray(Image.open(io.BytesIO(one)).convert("L")) for one in stored])
+    else:
+        views = data.arrays[1]
+        chosen = np.stack([views[row, min(view, views.shape[1] - 1)] for row, view in wanted])
     return downscale(chosen, SIZE) if chosen.shape[1] > SIZE else chosen
 
 
