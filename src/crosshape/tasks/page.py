@@ -61,13 +61,15 @@ def results_page(
     models = [
         model for model in dict.fromkeys(row.model for row in rows) if model in (RUN, "untrained", "D2")
     ]
+    figures = glance(rows, models)
     skipped = dict(data.skipped if data is not None else ()) | dict(about.get("parts", {}).get("skipped", ()))
     return environment.get_template("tasks/results.html").render(
         title=about["title"],
         about=about,
         facts=facts(about, layout, data),
         models=models,
-        figures=glance(rows, models),
+        figures=figures,
+        spread=any(value is not None for figure in figures for value in figure.spreads),
         tables={kind: (head, body, note(kind)) for kind, head, body in tables(rows)},
         titles=TITLES,
         shown=shown,
