@@ -128,6 +128,20 @@ def test_the_gallery_may_be_all_shapes():
     assert data.test(0)[test.detail["seeds"][0]["ranking"]].all()
 
 
+def test_where_all_shapes_ask_no_test_split_is_needed():
+    """Three shapes a class leave none for a fifth."""
+    data, features = labelled(test=False, each=3)
+    source = Source("run", lambda seed: features)
+    assert not data.test(0).any()
+    assert why_not(data, "retrieval", "all") is None
+    (row,) = evaluate(data, [source], ["retrieval-3d"], gallery="all")
+    assert len(row.detail["seeds"][0]["rows"]) == len(data)
+    assert "no class has two test shapes" in why_not(data, "retrieval-3d")
+    for words in ({"gallery": "test"}, {"tasks": ["retrieval-3d", "recognition-3d"]}):
+        with pytest.raises(CrosshapeError, match="has 0 test shapes"):
+            list(evaluate(data, [source], **{"tasks": ["retrieval-3d"], "gallery": "all", **words}))
+
+
 def test_views_are_pooled_evenly_around_the_ring():
     each = np.arange(12.0)[None, :, None] * np.array([1, -1])
     assert pooled(each, 1).tolist() == [[0, 0]]

@@ -1,6 +1,7 @@
 """Write features beside the shapes of a library, marked with the model that made them.
 
     crosshape embed runs/parts parts.lance
+    crosshape embed modelnet40 parts.lance     without training: a model that comes with crosshape
 
 Only shapes that have no features of this model yet are embedded, so that it costs little to run it again
 after some were added.
@@ -12,7 +13,7 @@ import argparse
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="the run folder of a trained model")
+    parser.add_argument("run", metavar="RUN", help="a run folder, or the name of a model that comes along")
     parser.add_argument("library", metavar="LIBRARY", help="the library")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     parser.add_argument("--json", action="store_true", help="one object: embedded, unchanged, model, seconds")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="the run folder of a trained model")
+    parser.add_argument("run", metavar="RUN", help="a run folder, or the name of a model that comes along")
     parser.add_argument("shapes", metavar="SHAPE", nargs="*", help="shape files or folders of them")
     parser.add_argument("--head", required=True, metavar="HEAD", help="the folder of the head")
     parser.add_argument("--learn", metavar="DATA", help="learn the head from these labelled shapes first")

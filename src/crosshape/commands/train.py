@@ -4,6 +4,7 @@ crosshape train parts.lance runs/parts
 crosshape train parts.lance runs/parts --minutes 20
 crosshape train parts.lance runs/parts --resume
 crosshape train parts.lance runs/paper --recipe paper --set batch_size=16
+crosshape train parts.lance runs/more --from modelnet40
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="any other setting of networks or training (below), several times if need be",
     )
-    parser.add_argument("--from", dest="initial", metavar="RUN", help="start from the weights of that run")
+    parser.add_argument("--from", dest="initial", metavar="RUN", help="start from a run, or modelnet40")
     parser.add_argument(
         "--image-weights", metavar="FILE", help="ResNet-18 weights to start from, safetensors"
     )

@@ -122,8 +122,9 @@ def evaluate(
     """
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}: it must be at least 1")
-    test = data.test(0)
-    if not test.any() or test.all() or len(np.unique(data.labels[~test])) < 2:
+    tasks, test = list(tasks), data.test(0)
+    splits = gallery == "test" or any(not task.startswith("retrieval") for task in tasks)
+    if splits and (not test.any() or test.all() or len(np.unique(data.labels[~test])) < 2):
         raise CrosshapeError(
             f"{data.layout.path} has {int(test.sum())} test shapes and {int((~test).sum())} others in "
             f"{len(np.unique(data.labels[~test]))} classes; give data with more shapes in a class."
@@ -164,7 +165,8 @@ def why_not(data: LabelledSet, task: str, gallery: str = "test") -> str | None:
     """Why this data cannot be used for a task, as a sentence; None where it can."""
     if data.layout.has_pictures and (task.endswith("-3d") or task == "retrieval-cross"):
         return f"{data.layout.path} holds pictures only, no shapes."
-    if task.startswith("retrieval") and np.bincount(data.labels[asked(data, 0, gallery)]).max() < 2:
+    labels = data.labels[asked(data, 0, gallery)]
+    if task.startswith("retrieval") and np.bincount(labels, minlength=1).max() < 2:
         return (
             "no class has two test shapes, so there is nothing to find; "
             "--gallery all lets every shape ask all others."
