@@ -43,13 +43,13 @@ def main() -> None:
         raise SystemExit(f"{results} was measured with another model than {run}")
     _, training, facts = read_settings(run)
     figures = [
-        {key: row[key] for key in KEPT if row.get(key) is not None}
+        {key: shortened(row[key]) for key in KEPT if row.get(key) is not None}
         for row in found["rows"]
         if row["task"] in SHOWN
     ]
     model.card = {
         "name": NAME,
-        "trained_on": "ModelNet40's training clouds of 1,024 points (four of five in every class: 7,870 shapes), "
+        "trained_on": "ModelNet40's training clouds of 1,024 points (four of five in every class: 7,890 shapes), "
         "without labels; views splatted from the points",
         "command": "python results/modelnet40/experiment.py modelnet40.lance RUN --recipe "
         f"{training.recipe} --epochs {training.epochs} --set batch_size={training.batch_size} --threads 1",
@@ -77,6 +77,13 @@ def main() -> None:
     print(
         f"{target}: {size / 1e6:.1f} MB; rounded against whole, cosine {cosines.min():.4f} to {cosines.max():.4f}"
     )
+
+
+def shortened(value):
+    """Four digits of a share, of both ends of an interval."""
+    if isinstance(value, list):
+        return [shortened(one) for one in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":
