@@ -1,0 +1,62 @@
+"""The models that come with crosshape: small, whole, found by name, and better than nothing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import crosshape
+from crosshape.cli import main
+from crosshape.library.library import open_library
+from crosshape.networks.model import SHIPPED, load_model, shipped, untrained_model
+from crosshape.settings import PrepareSettings
+from crosshape.shapes.made import CLASSES, make_shape
+from crosshape.shapes.surface import normalise, sample_surface
+from crosshape.tasks.retrieval import retrieve
+
+
+def test_they_are_small_and_say_what_they_are():
+    assert shipped() == ["modelnet40"]
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 30_000_000
+    for name in shipped():
+        card = json.loads((SHIPPED / name / "card.json").read_text())
+        assert {"trained_on", "command", "validation", "limits", "license", "fingerprint"} <= card.keys()
+        model = crosshape.load(name)
+        assert model.fingerprint == card["fingerprint"] and model.source == name
+        figures = card["validation"]["figures"]
+        run, untrained = (
+            next(f["accuracy"] for f in figures if f["model"] == model and f["task"] == "recognition-3d")
+            for model in ("run", "untrained")
+        )
+        assert run > untrained
+
+
+def test_a_library_is_embedded_and_searched_without_training(made_folder, tmp_path, capsys):
+    path = tmp_path / "parts.lance"
+    crosshape.add(made_folder, path, settings=PrepareSettings(views=3, image_size=64), workers=1)
+    assert main(["embed", "modelnet40", str(path)]) == 0
+    assert "12 of 12 shapes embedded" in capsys.readouterr().out
+    assert main(["search", str(path), str(made_folder / "mug" / "mug_1.stl"), "--top", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "mug/mug_1.stl"
+    assert open_library(path).models() == {load_model("modelnet40").fingerprint: 12}
+
+
+@pytest.mark.slow
+def test_it_finds_the_kind_of_made_shapes_better_than_the_untrained_networks():
+    """It never saw these: 81 shapes of 27 kinds."""
+    clouds, labels = [], []
+    for number, label in enumerate(CLASSES):
+        for seed in range(3):
+            made = make_shape(label, seed)
+            vertices, _, _ = normalise(made.vertices, made.faces)
+            clouds.append(sample_surface(vertices, made.faces, 1024, seed)[0])
+            labels.append(number)
+    points = np.stack(clouds).astype(np.float32)
+    model = load_model("modelnet40", "cpu")
+    floor = untrained_model(model.settings, points=1024, image_size=model.image_size, clouds=points)
+    ours, theirs = (
+        retrieve(m.encode_points(points), np.array(labels)).mean_average_precision for m in (model, floor)
+    )
+    assert ours > theirs + 0.05
