@@ -43,6 +43,14 @@ def test_a_library_is_embedded_and_searched_without_training(made_folder, tmp_pa
     assert open_library(path).models() == {load_model("modelnet40").fingerprint: 12}
 
 
+def test_info_shows_their_card(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["info", "modelnet40", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "modelnet40"
+    assert main(["info", "modelnet41"]) == 1
+    assert capsys.readouterr().err == "crosshape: modelnet41 does not exist.\n"
+
+
 @pytest.mark.slow
 def test_it_finds_the_kind_of_made_shapes_better_than_the_untrained_networks():
     """It never saw these: 81 shapes of 27 kinds."""

@@ -3,6 +3,7 @@
 crosshape info parts.lance
 crosshape info runs/parts
 crosshape info bracket.stl
+crosshape info modelnet40       a model that comes with crosshape
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="X", help="a library, the folder of a run, or a shape file")
+    parser.add_argument("what", metavar="X", help="a library, a run or the name of a model, or a shape file")
     parser.add_argument("--json", action="store_true", help="one object, with its kind first")
 
 
@@ -22,6 +23,9 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.errors import CrosshapeError
 
     path = Path(options.what)
+    ours = Path(__file__).resolve().parent.parent / "weights" / path.name
+    if not path.exists() and len(path.parts) == 1 and ours.is_dir():
+        path = ours
     if not path.exists():
         raise CrosshapeError(f"{path} does not exist.")
     if (path / "card.json").is_file():
