@@ -328,6 +328,31 @@ def test_the_index_of_a_large_library_agrees_with_exact_search(
         search(library, "a/9999.obj")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[" * 100_000,
+        "[]",
+        '{"rows": 12}',
+        '{"rows": 12, "cells": "many", "refine": 1, "recall": 1}',
+        '{"rows": 12, "cells": 1e999, "refine": 1, "recall": 1}',
+        '{"rows": 12, "cells": 99999999999, "refine": 1, "recall": 1}',
+    ],
+)
+def test_what_a_stranger_wrote_of_an_index_is_made_again(
+    embedded_library: Library, tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "parts.lance"
+    shutil.copytree(embedded_library.path, path)
+    library = open_library(path)
+    key = f"crosshape.index.{index.COLUMNS['points']}"
+    library.dataset.update_config({key: text})
+    assert index.known(open_library(path), index.COLUMNS["points"]) is None
+    library.dataset.update_config({key: '{"rows": 12, "cells": 8, "refine": 2, "recall": 0.99}'})
+    assert index.known(open_library(path), index.COLUMNS["points"]) == index.Index(12, 8, 2, 0.99)
+
+
 def test_a_page_of_hits(embedded_library: Library, tmp_path: Path) -> None:
     path = tmp_path / "hits.html"
     words = ["search", str(embedded_library.path), "mug/mug_0.obj", "--top", "3", "--html", str(path)]

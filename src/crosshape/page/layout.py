@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crosshape.files import parse_json, write_whole
+
 LANDMARKS = 4000
 """Shapes that are laid out by t-SNE; of more, the rest is placed among those it is most like."""
 
@@ -70,7 +72,7 @@ def square(places: NDArray[np.floating]) -> NDArray[np.float32]:
 def read_map(path: Path, key: str, count: int) -> NDArray[np.float32] | None:
     """The places that were kept for this key, or None."""
     try:
-        kept = json.loads(path.read_bytes())
+        kept = parse_json(path.read_bytes())
         places = np.array([kept["x"], kept["y"]], np.float32).T
         if kept["key"] == key and places.shape == (count, 2) and np.isfinite(places).all():
             return places
@@ -81,7 +83,6 @@ def read_map(path: Path, key: str, count: int) -> NDArray[np.float32] | None:
 
 def write_map(path: Path, key: str, places: NDArray[np.float32]) -> None:
     """Keep the places; each appears whole or not at all. Raises OSError."""
-    from crosshape.files import write_whole
 
     rounded = np.round(places.astype(np.float64), 4)
     kept = {"key": key, "x": rounded[:, 0].tolist(), "y": rounded[:, 1].tolist()}

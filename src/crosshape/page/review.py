@@ -20,7 +20,7 @@ from typing import Any
 
 from crosshape.console import Progress
 from crosshape.errors import CrosshapeError
-from crosshape.files import write_whole
+from crosshape.files import parse_json, write_whole
 from crosshape.page.catalogue import Snapshot
 from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
@@ -110,7 +110,7 @@ class Review:
 
     def _kept(self) -> tuple[str, list[dict[str, Any]]] | None:
         try:
-            kept = json.loads(self.pairs_file.read_bytes())
+            kept = parse_json(self.pairs_file.read_bytes())
             return str(kept["key"]), list(kept["pairs"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -118,7 +118,7 @@ class Review:
     def marks(self) -> dict[tuple[str, str], dict[str, Any]]:
         """(name, name) -> mark, one of MARKS, and when. Raises Problem where the file is broken."""
         try:
-            kept = json.loads(self.marks_file.read_bytes())
+            kept = parse_json(self.marks_file.read_bytes())
             return {(one["a"], one["b"]): one for one in kept["pairs"]}
         except FileNotFoundError:
             return {}

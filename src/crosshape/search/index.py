@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crosshape.files import parse_json
 from crosshape.library.library import lance_words
 from crosshape.search.query import Answer, Hit, Sought, Where, best, filtered, unit
 from crosshape.settings import FEATURES
@@ -128,8 +129,14 @@ def known(library: Library, column: str) -> Index | None:
     """The index of a column as it was measured; None where it is missing or the library has doubled since."""
     with lance_words(library.path, "read"):
         text = library.dataset.config().get(f"crosshape.index.{column}")
-    found = Index(**json.loads(text)) if text is not None else None
-    return found if found is not None and len(library) <= 2 * found.rows else None
+    try:
+        kept = parse_json(text) if text is not None else {}
+        rows, cells, refine = (int(kept[name]) for name in ("rows", "cells", "refine"))
+        found = Index(rows, cells, refine, float(kept["recall"]))
+    except (ValueError, TypeError, KeyError, OverflowError):  # none, or not ours: made again
+        return None
+    sound = 0 < found.cells <= 1 << 20 and 0 < found.refine <= 1000 and 0 <= found.recall <= 1
+    return found if sound and len(library) <= 2 * found.rows else None
 
 
 def make(library: Library, column: str) -> Index:

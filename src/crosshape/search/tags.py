@@ -9,7 +9,6 @@ least REVIEW were, else there is *not enough evidence*.
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crosshape.errors import CrosshapeError
+from crosshape.files import parse_json
 
 if TYPE_CHECKING:
     from crosshape.library.library import Library
@@ -71,7 +71,7 @@ def said_tags(library: Path) -> tuple[dict[str, str], set[tuple[str, str]]]:
     """
     file = said_file(library)
     try:
-        kept = json.loads(file.read_bytes())
+        kept = parse_json(file.read_bytes())
         labels = {str(name): str(tag) for name, tag in kept["labels"].items()}
         return labels, {(str(name), str(tag)) for name, tag in kept["refused"]}
     except FileNotFoundError:
