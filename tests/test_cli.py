@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -77,3 +78,13 @@ def test_public_names_load():
         assert getattr(crosshape, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         crosshape.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("given, kept", [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_idle_threads_sleep_unless_the_user_says_otherwise(given, kept, tmp_path, monkeypatch, capsys):
+    """OpenMP reads it when torch is loaded, so it must be there before."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    assert main(["info", str(tmp_path / "none")]) == 1
+    assert os.environ["OMP_WAIT_POLICY"] == kept

@@ -74,6 +74,8 @@ def run_command(name: str, words: list[str]) -> int:
 
     from crosshape.errors import CrosshapeError, UsageError
 
+    # torch's idle threads sleep instead of spinning: the cores are for the kernels meanwhile (docs/speed.md)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     module = importlib.import_module(f"crosshape.commands.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"crosshape {name}",

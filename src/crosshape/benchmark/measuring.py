@@ -46,6 +46,9 @@ class Side:
 
     def __init__(self, build: str, side: str, sizes: dict[str, Any], threads: int, device: str) -> None:
         env = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+        env.pop("OMP_WAIT_POLICY", None)
+        if side == "ours" or sizes.get("plain_allocator"):
+            env["OMP_WAIT_POLICY"] = "PASSIVE"  # as the command line sets it
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVE],
             stdin=subprocess.PIPE,
