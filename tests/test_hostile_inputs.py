@@ -255,7 +255,7 @@ CARDS: dict[str, bytes] = {
     "many points": b'{"model": {"network": {}, "points": 99999999999, "image_size": 16, "comparable": true}}',
     "wide": b'{"model": {"network": {"point_width": 999999999}, "points": 64, "image_size": 16, "comparable": true}}',
     "no layers": b'{"model": {"network": {"edge_widths": []}, "points": 64, "image_size": 16, "comparable": true}}',
-    "text layers": b'{"model": {"network": {"edge_widths": ["a"]}, "points": 64, "image_size": 16, "comparable": true}}',
+    "words": b'{"model": {"network": {"edge_widths": ["a"]}, "points": 64, "image_size": 16, "comparable": true}}',
     "negative k": b'{"model": {"network": {"k": -3}, "points": 64, "image_size": 16, "comparable": true}}',
     "true k": b'{"model": {"network": {"k": true}, "points": 64, "image_size": 16, "comparable": true}}',
     "unknown": b'{"model": {"network": {"__class__": 1}, "points": 64, "image_size": 16, "comparable": true}}',
