@@ -23,7 +23,7 @@ def write_chart(outcomes: Sequence[Outcome], path: Path, title: str) -> None:
     axes.errorbar(ratios, range(len(rows)), xerr=spreads, fmt="none", ecolor="#1d2b3a", lw=1, capsize=2)
     axes.axvline(1, color="#999999", lw=1)
     axes.set_xscale("log")
-    axes.set_xlim(0.7, 3 * max(ratios, default=1))
+    axes.set_xlim(0.7, 5 * max(ratios, default=1))
     axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
     axes.minorticks_off()
     axes.set_yticks(range(len(rows)), [row.case for row in rows], fontsize=8)
