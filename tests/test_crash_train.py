@@ -104,6 +104,34 @@ def test_killed_at_every_write_and_rename(server, whole, tmp_path):
     kill_at_calls(server, whole, tmp_path, 1)
 
 
+FULL = (
+    "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2); "
+    "from crosshape.cli import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def test_a_file_that_may_not_grow_is_said_and_the_run_goes_on_to_the_same_weights(made_library, tmp_path):
+    sizes = "--epochs 2 --points 128 --image-size 32 --batch-size 4 --threads 1".split()
+    for name in ("k=8", "edge_widths=(8, 8, 16)", "point_width=32", "image_width=8"):
+        sizes += ["--set", name]
+
+    def train(run: str, limit: int, *more: str) -> subprocess.CompletedProcess[str]:
+        words = ["train", str(made_library.path), str(tmp_path / run), *more]
+        command = [sys.executable, "-c", FULL, str(limit), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert train("whole", 1 << 30, *sizes).returncode == 0
+    stopped = train("stopped", 100_000, *sizes)
+    assert stopped.returncode == 1 and "Traceback" not in stopped.stderr
+    assert stopped.stderr.splitlines()[-1].endswith(
+        "File too large. Raise the limit (ulimit -f) and run it again; nothing was lost."
+    )
+    assert not (tmp_path / "stopped" / "model.safetensors").exists()
+    assert train("stopped", 1 << 30, "--resume").returncode == 0
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert weights[0] == weights[1]
+
+
 def test_two_processes_do_not_train_into_one_run(tmp_path):
     with folder.alone(tmp_path), pytest.raises(CrosshapeError, match="another process is training into"):
         folder.alone(tmp_path).__enter__()

@@ -57,6 +57,9 @@ def act(what: str) -> Any:
         raise UsageError("--up w makes no sense.")
     if what == "nonsense":
         os.write(int(sys.argv[1]), b"\xff" * 64)
+    if what == "other pickle":
+        words = b"cno_such_module\nx\n."
+        os.write(int(sys.argv[1]), b"".join(n.to_bytes(8, "little") for n in (1, len(words))) + words)
     if what == "unpicklable":
         return threading.Lock()
     if what == "words":
@@ -207,10 +210,13 @@ def test_a_task_that_cannot_be_read_is_said_and_the_next_one_is_done() -> None:
         assert guard.call(double, 4) == 8
 
 
-def test_an_answer_that_is_nonsense_costs_one_item() -> None:
+@pytest.mark.parametrize(
+    "what, why", [("nonsense", "OverflowError"), ("other pickle", "ModuleNotFoundError")]
+)
+def test_an_answer_that_is_nonsense_costs_one_item(what: str, why: str) -> None:
     with Guard(1, SMALL) as guard:
-        with pytest.raises(UnreadableShape, match="^the reader's answer cannot be read$"):
-            guard.call(act, "nonsense")
+        with pytest.raises(UnreadableShape, match=rf"^the reader's answer cannot be read \({why}\)$"):
+            guard.call(act, what)
         assert guard.call(double, 4) == 8
 
 

@@ -148,7 +148,13 @@ def test_check_lives_through_all_of_it(
     assert "empty.obj: empty file (0 bytes)\n" in shown
 
 
-EXAMPLES = int(os.environ.get("CROSSHAPE_FUZZ_EXAMPLES", "60"))
+fuzzed = settings(
+    max_examples=int(os.environ.get("CROSSHAPE_FUZZ_EXAMPLES", "60")),
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 @pytest.mark.parametrize("name", hostile.SOUND)
@@ -165,13 +171,7 @@ def test_fuzz(name: str, tmp_path: Path) -> None:
     )
     change = st.tuples(st.integers(0, len(whole)), st.integers(0, 8), piece)
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    @fuzzed
     @given(st.lists(change, min_size=1, max_size=4))
     def check(changes: list[tuple[int, int, bytes]]) -> None:
         content = bytearray(whole)

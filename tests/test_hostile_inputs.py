@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import re
+import shutil
 import struct
 import sys
 import time
@@ -16,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TINY
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_hostile import note, opened
+from test_hostile import fuzzed, note, opened
 
 from crosshape.errors import CrosshapeError, UnreadableShape
 from crosshape.learning.run import read_settings
@@ -178,22 +180,13 @@ def test_every_hostile_picture_gives_a_true_reason(tmp_path: Path) -> None:
     assert len(PICTURES) >= 80
 
 
-EXAMPLES = int(os.environ.get("CROSSHAPE_FUZZ_EXAMPLES", "60"))
-
-
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_fuzz_of_pictures(kind: str, tmp_path: Path) -> None:
     """Changed bytes of a sound picture are read or give a reason."""
     whole = drawn(kind=kind)
     change = st.tuples(st.integers(0, len(whole)), st.integers(0, 8), st.binary(min_size=1, max_size=4))
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    @fuzzed
     @given(st.lists(change, min_size=1, max_size=4))
     def run(changes: list[tuple[int, int, bytes]]) -> None:
         data = whole
@@ -299,6 +292,55 @@ def test_settings_of_strangers_give_a_reason(name: str, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_bytes(RUNS[name])
     with pytest.raises(CrosshapeError, match=r"run\.toml"):
         read_settings(tmp_path)
+
+
+def audited_run(run: Path) -> tuple[str, list[str], float]:
+    """Why the run is refused, what was opened or called meanwhile, and the processor time; runs in a child."""
+    global hooked
+    if not hooked:
+        load_model(run.parent / "sound", "cpu")  # its imports open files too
+        with contextlib.suppress(CrosshapeError):
+            load_model(run.parent / "broken", "cpu")
+        sys.addaudithook(note)
+        hooked = True
+    opened.clear()
+    start = time.process_time()
+    try:
+        if (run / "run.toml").exists():
+            read_settings(run)
+        else:
+            load_model(run, "cpu")
+        reason = ""
+    except CrosshapeError as error:
+        reason = str(error)
+    return reason, list(opened), time.process_time() - start
+
+
+def test_runs_of_strangers_open_nothing_else_and_take_no_time(sound_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(sound_run, tmp_path / "sound")
+    shutil.copytree(sound_run, tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"")
+    runs = []
+    for name, kind in ((n, k) for k in (WEIGHTS, CARDS, RUNS) for n in k):
+        runs.append(tmp_path / f"{len(runs)} {name}")
+        if kind is RUNS:
+            runs[-1].mkdir()
+        else:
+            shutil.copytree(sound_run, runs[-1])
+        file = {id(WEIGHTS): "model.safetensors", id(CARDS): "card.json", id(RUNS): "run.toml"}[id(kind)]
+        (runs[-1] / file).write_bytes(kind[name])
+    wrong = []
+    with Guard(1, Limits(memory=4 << 30, seconds=60.0)) as guard:
+        for run, answer in guard.map(audited_run, runs):
+            if isinstance(answer, UnreadableShape):
+                wrong.append(f"{run.name} ended its child: {answer.reason}")
+                continue
+            reason, touched, seconds = answer
+            outside = [name for name in touched if not name.startswith(os.path.realpath(run) + os.sep)]
+            if not reason or outside or seconds > 5:
+                wrong.append(f"{run.name}: {reason!r}, {seconds:.1f} s, touched {outside}")
+    assert not wrong, f"{len(wrong)} of {len(runs)}:\n" + "\n".join(wrong)
+    assert len(runs) == len(WEIGHTS) + len(CARDS) + len(RUNS)
 
 
 def test_a_sound_run_still_loads(sound_run: Path) -> None:

@@ -76,7 +76,8 @@ def main() -> None:
         learner.run(run)
         model, seconds = learner.model, learner.place.seconds
         rate = learner.place.step * learner.batch_size / seconds
-        model.point_count = 1024
+        model.point_count = 1024  # asked about all points, whatever a step drew
+        model.save(run)
     row = judge(model, points, views, data.labels, test)
     about = {
         "date": datetime.date.today().isoformat(),

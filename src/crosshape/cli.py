@@ -116,6 +116,7 @@ def describe(error: OSError | MemoryError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     advice = {
         errno.ENOSPC: " Free some space and run the same command again; nothing was lost.",
+        errno.EFBIG: " Raise the limit (ulimit -f) and run it again; nothing was lost.",
         errno.EACCES: " Check who may read and write there.",
         errno.EROFS: " Choose a folder that can be written.",
     }.get(error.errno or 0, "")

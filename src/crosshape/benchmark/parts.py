@@ -465,8 +465,8 @@ def guarding(side: str, device: str) -> Work:
 
     from crosshape.shapes.guard import Guard
 
-    guard = Guard(1).__enter__()
-    atexit.register(guard.__exit__, None, None, None)
+    guard = Guard(1)
+    atexit.register(guard.close)
 
     def calls() -> None:
         for _ in range(200):

@@ -187,9 +187,9 @@ class Child:
             return UnreadableShape(f"took longer than {self.limits.seconds:g} s")
         except (EOFError, OSError):
             return UnreadableShape(self.post_mortem())
-        except (pickle.UnpicklingError, OverflowError, MemoryError):
+        except Exception as error:  # whatever unpickling bytes that `send` never wrote comes to
             self.end()
-            return UnreadableShape("the reader's answer cannot be read")
+            return UnreadableShape(f"the reader's answer cannot be read ({type(error).__name__})")
 
     def hand_over(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> socket.socket:
         """Give the child its task and wait until it has it, imports included; what happens then is the item's."""
