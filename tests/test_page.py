@@ -262,7 +262,7 @@ def test_a_shape_turns_in_3d(page):
 def test_two_shapes_stand_side_by_side_and_turn_together(page):
     page.open("/?q=mug_1")
     page.click("main a.tile")
-    page.wait("return location.pathname.startsWith('/shape/')")
+    page.wait("return document.querySelector('h1')?.textContent === 'mug_1.stl'")
     page.press("c")
     page.wait("return document.getElementById('notes').textContent.includes('is held')")
     page.click("section a.tile")

@@ -51,6 +51,8 @@ async function show(scroll, anew = false) {
     place();
     if (mine !== turn) { view?.close?.(); return; }
     current = view && { path: location.pathname, ...view };
+    await view?.settled; // keys work before the last of it has come; the scroll position needs its height
+    if (mine !== turn) return;
     scrollTo(0, scroll);
     requestAnimationFrame(() => { if (mine === turn) scrollTo(0, scroll); });
     document.documentElement.dataset.ready = location.pathname;

@@ -47,8 +47,8 @@ export async function shape(root, { rest: [id], query, go }) {
       h("h1", {}, base(facts.name)), table(facts), tag_field(facts), actions, near)));
 
   colours.show(query);
-  await similar(near, id, over, about, go);
   return {
+    settled: similar(near, id, over, about, go),
     close: () => { colours.close(); viewer.close(); },
     update: (next) => (next.get("over") || "both") === over && colours.show(next),
     keys: { c: hold, ...(colours.button ? { p: colours.toggle } : {}) },
