@@ -151,6 +151,18 @@ def test_views_are_pooled_evenly_around_the_ring():
     assert np.allclose(both, [[0.6, 0.8, 1, 0]])
 
 
+def test_linear_machines_get_what_was_pooled_and_the_mean_view_too():
+    each = np.arange(12.0)[None, :, None] * np.array([1, -1])
+    features = FeatureSet(np.array([[3.0, 4.0]]), each, np.array([[0.0, 5.0]]))
+    assert np.allclose(vectors(features, "points", None, linear=True), [[0.6, 0.8, 0, 1]])
+    half = np.sqrt(0.5)
+    assert np.allclose(vectors(features, "views", 12, linear=True), [[1, 0, half, -half]])
+    assert np.allclose(vectors(features, "both", 12, linear=True), [[0.6, 0.8, 0, 1, 1, 0, half, -half]])
+    assert np.allclose(vectors(features, "views", 1, linear=True), [[0, 0]])
+    assert np.allclose(vectors(features, "points", None), [[3, 4]])
+    assert np.allclose(vectors(FeatureSet(features.points, None), "points", None, linear=True), [[3, 4]])
+
+
 def test_features_that_a_task_cannot_take():
     assert wanted_features("recognition-3d", None) == ("points",)
     assert wanted_features("retrieval", ["both", "points"]) == ("points", "both")
@@ -188,7 +200,11 @@ def test_a_folder_is_prepared_once_and_encoded_once(clouds, cache, run):
     two = encode(again, model, progress=lambda *_: pytest.fail("encoded again"))
     assert np.array_equal(one.points, two.points)
     assert np.array_equal(one.each_view, two.each_view)
-    assert encode(again, model, layer="pooled").points.shape == (56, 2 * TINY.point_width)
+    pooled_only = encode(again, model, layer="pooled").points
+    assert pooled_only.shape == (56, 2 * TINY.point_width)
+    everything = encode(again, model, layer="all")
+    assert np.array_equal(everything.points, one.points)
+    assert np.array_equal(everything.pooled, pooled_only)
     assert not [p for p in cache.iterdir() if p.name.startswith(".")]
 
 
@@ -262,6 +278,7 @@ def test_the_words_of_a_command_give_its_options_back():
         "r all d",
         "r segmentation d --labels 1,0.1 --shapes-per-class 5,10 --seeds 3 --fine-tune --tune-steps 900 --json",
         "r recognition d --features points,both --split 2 --layer pooled --gallery all",
+        "r few-shot d --layer features",
     ):
         options = parser.parse_args(text.split())
         assert parser.parse_args(vars_of(options)) == options

@@ -15,7 +15,7 @@ from conftest import TINY
 import crosshape
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.learning import losses
-from crosshape.learning.augment import augment_points, augment_views
+from crosshape.learning.augment import augment_points, augment_views, clutter
 from crosshape.learning.run import METRICS, STATE, read_metrics, read_settings
 from crosshape.learning.training import Learner, learning_rate, train
 from crosshape.learning.verdict import Verdict, hold_out, measure, words
@@ -101,6 +101,24 @@ def test_views_keep_size_range_and_repeat_by_seed(random):
         assert one.shape == (8, 40, 40) and one.dtype == torch.float32
         assert one.min() >= 0 and one.max() <= 1 and torch.equal(one, same)
         assert not torch.allclose(one, views.float() / 255)
+
+
+def test_clutter_changes_its_share_of_the_pictures_and_keeps_the_shape_to_be_seen(random):
+    views = torch.ones(400, 32, 32)
+    views[:, 10:22, 10:22] = torch.from_numpy(random.uniform(0.1, 0.8, (400, 12, 12)).astype(np.float32))
+    changed = clutter(views, 0.25, torch.Generator().manual_seed(1))
+    same = (changed == views).all(dim=2).all(dim=1)
+    assert 0.65 < same.float().mean() < 0.85
+    assert changed.min() >= 0 and changed.max() <= 1
+    assert torch.equal(changed, clutter(views, 0.25, torch.Generator().manual_seed(1)))
+    everything = clutter(views, 1.0, torch.Generator().manual_seed(2))
+    edge = (everything[:, 10:22, 9] - everything[:, 10:22, 10]).abs().mean()
+    ground = (everything[:, 10:22, 3] - everything[:, 10:22, 4]).abs().mean()
+    assert edge > 2 * ground, "what is object differs from what is behind it"
+    assert (everything[:, 0, 0] < 1).float().mean() > 0.4, "the ground is not white any more"
+    one = augment_views((255 * views).to(torch.uint8), "strong", torch.Generator().manual_seed(3))
+    other = augment_views((255 * views).to(torch.uint8), "strong", torch.Generator().manual_seed(3), 0.5)
+    assert 0.3 < (one != other).flatten(1).any(dim=1).float().mean() <= 1
 
 
 def test_step_sizes_follow_their_schedule():

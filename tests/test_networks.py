@@ -16,6 +16,8 @@ from torch import nn
 from crosshape.benchmark.plain import PlainDGCNN
 from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
+from crosshape.networks import convolutions
+from crosshape.networks.convolutions import Convolution3x3, _Convolution
 from crosshape.networks.correspondence import CorrespondenceNetwork
 from crosshape.networks.edges import EdgeConv, edge_max_norm_torch, gather
 from crosshape.networks.images import ImageNetwork, from_colour
@@ -109,6 +111,41 @@ def test_dgcnn_equals_the_textbook_network_with_gradients_and_statistics():
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
     ours.eval(), usual.eval()
     torch.testing.assert_close(ours(points), usual(points), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("stride, size", [(1, (7, 7)), (2, (7, 7)), (2, (6, 9)), (1, (1, 2)), (2, (1, 1))])
+def test_the_weights_gradient_as_one_product_is_the_convolutions(stride, size):
+    torch.manual_seed(4)
+    weight = torch.randn(5, 4, 3, 3, dtype=torch.float64)
+    results = []
+    for convolve in (_Convolution.apply, lambda x, w, s: nn.functional.conv2d(x, w, None, s, 1)):
+        x, w = (
+            torch.randn(2, 4, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),
+            weight,
+        )
+        x, w = x.requires_grad_(), w.clone().requires_grad_()
+        y = convolve(x, w, stride)
+        (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)).sum().backward()
+        results.append((y, x.grad, w.grad))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_a_convolution_in_bfloat16_learns_as_torchs_own(monkeypatch):
+    torch.manual_seed(4)
+    ours = Convolution3x3(8, 6, 2)
+    x = torch.randn(3, 8, 9, 9).bfloat16().contiguous(memory_format=torch.channels_last)
+    gradients = []
+    for places in (convolutions.PLACES, 0):
+        monkeypatch.setattr(convolutions, "PLACES", places)
+        ours.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = ours(x)
+        assert y.dtype == torch.bfloat16 and ("_Convolution" in str(y.grad_fn)) == (places > 0)
+        y.float().square().sum().backward()
+        gradients.append((y.detach(), ours.weight.grad.clone()))
+    torch.testing.assert_close(gradients[0][0], gradients[1][0])
+    torch.testing.assert_close(gradients[0][1], gradients[1][1], rtol=2e-2, atol=0.5)
 
 
 def test_norm_pool_equals_its_parts():

@@ -6,7 +6,8 @@
 Appends a row to results/modelnet40/table.csv and never overwrites one. A run that was stopped goes on where it
 was. `--split K` chooses the fifth that is held out of training and of the SVM's training rows; nothing is
 chosen on it but the recipe, which is why the official test split is a blind measurement.
-Views are splatted from 1,024 points.
+Views are splatted from 1,024 points. points, views, both: accuracy of the linear machine on all layers, as in
+`crosshape evaluate`; features: on the 512 numbers of a cloud alone; the others are of what search compares.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from crosshape.commands.train import chosen
 from crosshape.learning.run import begin, write_settings
 from crosshape.learning.training import Learner
 from crosshape.networks.allocator import keep_memory
-from crosshape.networks.model import choose_device, untrained_model
-from crosshape.settings import NetworkSettings
-from crosshape.tasks.evaluation import pooled
-from crosshape.tasks.labelled import open_data
+from crosshape.networks.model import choose_device, load_model, untrained_model
+from crosshape.settings import FEATURES, NetworkSettings
+from crosshape.tasks.evaluation import vectors
+from crosshape.tasks.labelled import FeatureSet, open_data
 from crosshape.tasks.recognition import recognise
-from crosshape.tasks.retrieval import retrieve, unit_length
+from crosshape.tasks.retrieval import retrieve
 
 TABLE = Path(__file__).with_name("table.csv")
 HEAD = (
     "date recipe settings seed split epochs minutes shapes_per_second machine "
-    "points views both pooled pooled_both map_points map_views map_both nn_points"
+    "points views both features map_points map_views map_both nn_points"
 ).split()
 
 
@@ -71,6 +72,8 @@ def main() -> None:
         learner = Learner(
             points, views, network, settings, choose_device(options.device), rows=np.flatnonzero(~test)
         )
+        if options.initial:
+            learner.model.load_state_dict(load_model(options.initial, "cpu").state_dict())
         begin(run, resume=(run / "run.toml").exists(), overwrite=False)
         write_settings(run, network, settings, split=options.split, threads=torch.get_num_threads())
         learner.run(run)
@@ -101,18 +104,17 @@ def main() -> None:
 
 def judge(model, points, views, labels, test) -> dict[str, float]:
     """Linear SVM accuracies and retrieval on the held-out fifth; C is chosen on the training rows alone."""
-    clouds = model.encode_points(points)
-    wide = model.encode_points(points, layer="pooled")
-    pictures = pooled(model.encode_views(views), views.shape[1])
-    both = np.concatenate([unit_length(clouds), unit_length(pictures)], axis=1).astype(np.float32)
-    wide_both = np.concatenate([unit_length(wide), unit_length(pictures)], axis=1).astype(np.float32)
+    found = model.encode_points(points, layer="all")
+    features = FeatureSet(found[:, :FEATURES], model.encode_views(views), found[:, FEATURES:])
     row = {}
-    sets = {"points": clouds, "views": pictures, "both": both, "pooled": wide, "pooled_both": wide_both}
-    for name, features in sets.items():
-        row[name] = recognise(features[~test], labels[~test], features[test], labels[test]).accuracy
-    for name in ("points", "views", "both"):
-        row[f"map_{name}"] = retrieve(sets[name][test], labels[test]).mean_average_precision
-    row["nn_points"] = retrieve(clouds[test], labels[test]).nearest_neighbour
+    for which in ("points", "views", "both"):
+        given = vectors(features, which, views.shape[1], linear=True)
+        row[which] = recognise(given[~test], labels[~test], given[test], labels[test]).accuracy
+        asked = vectors(features, which, views.shape[1])[test]
+        row[f"map_{which}"] = retrieve(asked, labels[test]).mean_average_precision
+    given = features.points
+    row["features"] = recognise(given[~test], labels[~test], given[test], labels[test]).accuracy
+    row["nn_points"] = retrieve(given[test], labels[test]).nearest_neighbour
     return row
 
 

@@ -102,6 +102,9 @@ class TrainSettings:
         0, "width of the heads between features and softmax losses, thrown away afterwards; 0 is none"
     )
     augmentation: str = setting("paper", "paper or strong: changes to clouds and pictures")
+    clutter: float = setting(
+        0.0, "share of the pictures that get made textures and grounds, to be more like photographs"
+    )
     held_out: float = setting(
         0.05, "share of 100 or more shapes kept from training, for the verdict at its end"
     )

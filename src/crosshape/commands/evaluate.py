@@ -79,9 +79,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--layer",
-        choices=("features", "pooled"),
-        default="features",
-        help="of the point network (default features)",
+        choices=("features", "pooled", "all"),
+        default="all",
+        help="what describes a shape: features, the 512 numbers that search compares; pooled, those before the "
+        "point network's last layer; all (default): for linear machines both, and views by mean and maximum",
     )
     parser.add_argument(
         "--labels",
@@ -168,7 +169,8 @@ def run(options: argparse.Namespace) -> int:
             progress=told,
         )
         describe(data)
-        encoded = partial(encode, data, what=needed(tasks, features), layer=options.layer, progress=told)
+        layer = layer_for(tasks, options.layer)
+        encoded = partial(encode, data, what=needed(tasks, features), layer=layer, progress=told)
         sources = make_sources(data, model, encoded, options)
         protocols = ["default"]
         protocols += ["crosspoint"] if options.crosspoint else []
@@ -193,6 +195,7 @@ def run(options: argparse.Namespace) -> int:
                 protocols=protocols,
                 gallery=options.gallery,
                 device=str(model.device),
+                deep=options.layer == "all",
             )
         )
     layout = data.layout if data is not None else open_layout(Path(options.data), options.layout)
@@ -260,6 +263,14 @@ def needed(tasks: list[str], features: list[str] | None) -> tuple[str, ...]:
     return ("points", "views") if "both" in wanted else tuple(sorted(wanted))
 
 
+def layer_for(tasks: list[str], layer: str) -> str:
+    """What has to be encoded: where no task has a linear machine, the features are enough."""
+    from crosshape.tasks.evaluation import LINEAR
+
+    linear = any(task.startswith(LINEAR) for task in tasks)
+    return "features" if layer == "all" and not linear else layer
+
+
 def describe(data: LabelledSet) -> None:
     """Say on standard error what is measured on: counts, warnings, what was skipped."""
     from crosshape.console import printable, say
@@ -293,7 +304,7 @@ def make_sources(
     def own(seed: int) -> FeatureSet:
         return encoded(model)
 
-    pairs = options.layer == "features"
+    pairs = options.layer != "pooled"
     sources = [
         Source("run", own, (lambda _: model.correspond) if pairs else None, model.comparable and pairs)
     ]

@@ -159,6 +159,7 @@ def check(settings: TrainSettings, library: Library) -> None:
         "temperature": (1e-4, 10.0),
         "held_out": (0.0, 0.5),
         "projection": (0, 8192),
+        "clutter": (0.0, 1.0),
     }
     for name, (low, high) in bounds.items():
         if not low <= getattr(settings, name) <= high:
@@ -280,7 +281,7 @@ class Learner:
         pictures = torch.cat(
             [_take(self.views, (rows, first), self.device), _take(self.views, (rows, second), self.device)]
         )
-        pictures = augment_views(pictures, settings.augmentation, self.generator)
+        pictures = augment_views(pictures, settings.augmentation, self.generator, settings.clutter)
         return clouds, pictures[:size], pictures[size:]
 
     def losses(self, clouds: Tensor, view_a: Tensor, view_b: Tensor) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from crosshape.networks.convolutions import Convolution3x3
 from crosshape.settings import FEATURES, NetworkSettings
 
 GREY_MEAN, GREY_STD = 0.45, 0.225
@@ -48,9 +49,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
+        self.conv1 = Convolution3x3(channels, width, stride)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv2 = Convolution3x3(width, width)
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = None
         if stride != 1 or channels != width:

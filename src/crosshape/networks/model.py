@@ -85,20 +85,26 @@ class Model(nn.Module):
         """Clouds (N, P, 3) float32, unit sphere, Z up -> (N, 512) float32.
 
         The first `point_count` of the P points are used. layer "pooled" gives the 2 W numbers before the last
-        layer instead. Raises UsageError where a cloud has fewer than k points.
+        layer instead, "all" both, the 512 first. Raises UsageError where a cloud has fewer than k points.
         """
         if points.ndim != 3 or points.shape[2] != 3:
             raise UsageError(f"clouds must be of shape (N, P, 3), not {points.shape}")
-        if layer not in ("features", "pooled"):
-            raise UsageError(f"layer is {layer!r}; it must be 'features' or 'pooled'")
+        widths = {"features": FEATURES, "pooled": 2 * self.settings.point_width}
+        widths["all"] = sum(widths.values())
+        if layer not in widths:
+            raise UsageError(f"layer is {layer!r}; it must be 'features', 'pooled' or 'all'")
 
         def run(block: np.ndarray) -> Tensor:
             clouds = torch.from_numpy(np.ascontiguousarray(block[:, : self.point_count], np.float32))
             pooled = self.points.pooled(clouds.to(self.device))
-            return pooled if layer == "pooled" else self.points.describe(pooled)
+            if layer == "pooled":
+                return pooled
+            features = self.points.describe(pooled)
+            return (
+                features if layer == "features" else torch.cat([features, pooled.to(features.dtype)], dim=1)
+            )
 
-        width = FEATURES if layer == "features" else 2 * self.settings.point_width
-        return self._encode(run, points, width, batch_size, progress)
+        return self._encode(run, points, widths[layer], batch_size, progress)
 
     def encode_views(
         self, views: np.ndarray, *, batch_size: int = 16, progress: Progress | None = None

@@ -25,6 +25,10 @@ from crosshape.tasks.retrieval import Judge, Retrieval, cosine, retrieve, retrie
 
 FEATURES = ("points", "views", "both")
 
+LINEAR = ("recognition", "few-shot")
+"""Tasks whose linear machine is given all layers (see `vectors`) where they are there; the others compare by cosine
+what search compares too."""
+
 VIEWS = (1, 2, 4, 6, 12)
 """Numbers of views that get a row each."""
 
@@ -113,12 +117,14 @@ def evaluate(
     protocols: Sequence[str] = ("default",),
     gallery: str = "test",
     device: str = "cpu",
+    deep: bool = True,
 ) -> Iterator[Row]:
     """Yield the rows of these tasks (without segmentation), each source after the other for every figure.
 
     features: which of points, views and both; None is whatever the task and the data have. gallery: "test",
-    or "all" where every shape asks all others. Raises UsageError for a task without any of the features asked
-    for, CrosshapeError where the split leaves nothing to learn from or test.
+    or "all" where every shape asks all others. deep: whether linear machines get all layers (`vectors`).
+    Raises UsageError for a task without any of the features asked for, CrosshapeError where the split leaves
+    nothing to learn from or test.
     """
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}: it must be at least 1")
@@ -139,7 +145,9 @@ def evaluate(
         for which in wanted:
             for views in _numbers_of_views(data, sources, kind, which):
                 for source in sources:
-                    yield from _figure(data, source, kind, which, views, seeds, protocols, gallery, device)
+                    yield from _figure(
+                        data, source, kind, which, views, seeds, protocols, gallery, device, deep
+                    )
 
 
 def wanted_features(task: str, asked: Sequence[str] | None) -> tuple[str, ...]:
@@ -208,20 +216,29 @@ def around(each_view: np.ndarray, views: int) -> NDArray[np.int64]:
     return np.arange(views) * each_view.shape[1] // views
 
 
-def vectors(features: FeatureSet, which: str, views: int | None) -> np.ndarray | None:
+def vectors(features: FeatureSet, which: str, views: int | None, linear: bool = False) -> np.ndarray | None:
     """(N, D) of points, of pooled views, or of both beside each other at length 1 each; None where one is
     missing.
+
+    linear: for a linear machine, with the numbers before the point network's last layer beside the features
+    (where the set has them), and the mean over the views beside the largest.
     """
-    if which == "points":
-        return features.points
-    if features.each_view is None or views is None:
-        return None
-    pictures = pooled(features.each_view, views)
-    if which == "views":
-        return pictures
-    if features.points is None:
-        return None
-    return np.concatenate([unit_length(features.points), unit_length(pictures)], axis=1).astype(np.float32)
+    parts: list[np.ndarray] = []
+    if which != "views":
+        if features.points is None:
+            return None
+        parts.append(features.points)
+        if linear and features.pooled is not None:
+            parts.append(features.pooled)
+    if which != "points":
+        if features.each_view is None or views is None:
+            return None
+        parts.append(pooled(features.each_view, views))
+        if linear and views > 1:
+            parts.append(features.each_view[:, around(features.each_view, views)].mean(axis=1))
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([unit_length(part) for part in parts], axis=1).astype(np.float32)
 
 
 def _figure(
@@ -234,12 +251,13 @@ def _figure(
     protocols: Sequence[str],
     gallery: str,
     device: str,
+    deep: bool,
 ) -> Iterator[Row]:
     """The rows of one task, source and kind of feature: one, one a protocol, or one a few-shot setting."""
 
     @cache
     def of(seed: int) -> np.ndarray | None:
-        return vectors(source.features(seed if source.seeded else 0), which, views)
+        return vectors(source.features(seed if source.seeded else 0), which, views, kind in LINEAR and deep)
 
     if of(0) is None:
         return

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from crosshape import __version__
 from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
 from crosshape.files import write_whole
-from crosshape.settings import Limits, PrepareSettings
+from crosshape.settings import FEATURES, Limits, PrepareSettings
 from crosshape.shapes.layouts import SPLITS, Item, Layout, load_item, load_pictures, open_layout, split_items
 
 if TYPE_CHECKING:
@@ -51,10 +51,14 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """points (N, D) float32 and each_view (N, V, D) float32; None where there is no such thing."""
+    """points (N, D) float32 and each_view (N, V, D) float32; None where there is no such thing.
+
+    pooled (N, W) float32: the numbers before the point network's last layer, where they were asked for.
+    """
 
     points: np.ndarray | None
     each_view: np.ndarray | None
+    pooled: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -346,14 +350,18 @@ def encode(
 ) -> FeatureSet:
     """The features of every shape by this model: the library's where it made them, kept ones, or new ones.
 
-    what: points, views or both. layer: of the point network, "features" or "pooled" (before its last layer).
+    what: points, views or both. layer: of the point network, "features", "pooled" (before its last layer, as
+    points) or "all" (both).
     """
     library = data.library
-    if library is not None and layer == "features" and set(library.models()) == {model.fingerprint}:
-        kept = library.features(model.fingerprint)
-        place = {name: row for row, name in enumerate(kept.names)}
+    kept: FeatureSet | None = None
+    if library is not None and set(library.models()) == {model.fingerprint}:
+        found = library.features(model.fingerprint)
+        place = {name: row for row, name in enumerate(found.names)}
         rows = [place[item.name] for item in data.layout.items]
-        return FeatureSet(kept.points[rows], kept.each_view[rows])
+        kept = FeatureSet(found.points[rows], found.each_view[rows])
+        if layer == "features" or "points" not in what:
+            return kept
 
     def made(name: str, network: Callable[[np.ndarray], np.ndarray], index: int) -> np.ndarray | None:
         if not name.startswith(tuple(what)):
@@ -383,4 +391,7 @@ def encode(
         return found
 
     points = made(f"points-{layer}", lambda block: model.encode_points(block, layer=layer), 0)
-    return FeatureSet(points, made("views", model.encode_views, 1))
+    views = kept.each_view if kept is not None else made("views", model.encode_views, 1)
+    if layer != "all" or points is None:
+        return FeatureSet(points, views)
+    return FeatureSet(points[:, :FEATURES], views, points[:, FEATURES:])

@@ -28,13 +28,15 @@ HEADS = {
 NOTES = {
     "recognition": "Linear SVM (squared hinge, one against the rest), features standardised by the training shapes;\n"
     "C from {grid} by accuracy on a stratified fifth\n"
-    "of the training shapes; views max-pooled; 95 %: bootstrap over test shapes.",
+    "of the training shapes; points: the 512 features and the numbers pooled before the network's last layer,\n"
+    "views: the largest and the mean of each number, each part at length 1 (--layer features: the features and\n"
+    "the largest alone); 95 %: bootstrap over test shapes.",
     "retrieval": "Every test shape (gallery all: every shape) asks all others by cosine, ties by name; views\n"
     "max-pooled; mAP over the full list; tiers are recalls; 95 %: bootstrap over the shapes that ask.",
     "retrieval-cross": "The pictures of a test shape ask the clouds of all others, or the other way about; right is\n"
     "the same class; own 1st, own in 10: where its own other half comes if that is left in.",
     "few-shot": "10 episodes a seed, up to 20 queries a class from the test shapes; linear SVM, C = 0.01,\n"
-    "features standardised by all training shapes; std over episodes.",
+    "features as in recognition, standardised by all training shapes; std over episodes.",
     "segmentation": "Per-point features and a small head; instance and class mean IoU as on ShapeNet-Part;\n"
     "labels: how many training shapes had their parts labelled; 95 %: bootstrap over test shapes.",
 }
