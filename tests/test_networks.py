@@ -314,6 +314,8 @@ def test_all_pairs_of_the_judge_are_its_pairs():
     torch.testing.assert_close(table, one_by_one)
     hidden = torch.relu(judge.first(torch.cat([images[:1], points[:1]], dim=1)))
     torch.testing.assert_close(table[0, 0], judge.second(hidden)[0, 0])
+    with torch.no_grad():  # in one pass, without the tensor between the layers
+        torch.testing.assert_close(judge.all_pairs(images, points), table, rtol=1e-5, atol=1e-6)
 
 
 def test_resnet_has_the_layers_and_names_of_resnet_18():
