@@ -1,8 +1,10 @@
-"""Put a trained run into the package, half precision, with its card: python results/modelnet40/ship.py RUN RESULTS
+"""Put a trained run into the package, half precision, with its card.
 
-RESULTS is the folder that `crosshape evaluate RUN all modelnet40.lance --split 1 --baselines --out RESULTS` wrote:
-its figures go on the card. The features of the rounded model are compared with those of the run before anything
-is written.
+    python results/modelnet40/ship.py RUN RESULTS [BEFORE]
+
+BEFORE is the run whose weights RUN started from (`--from`). RESULTS is the folder that `crosshape evaluate RUN all
+modelnet40.lance --split 1 --baselines --out RESULTS` wrote: its figures go on the card. The features of the rounded
+model are compared with those of the run before anything is written.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from crosshape import __version__
 from crosshape.learning.run import read_metrics, read_settings
 from crosshape.networks.model import SHIPPED, load_model
+from crosshape.settings import TrainSettings
 from crosshape.shapes.made import CLASSES, make_shape
 from crosshape.shapes.surface import normalise, sample_surface
 
@@ -41,7 +44,8 @@ def main() -> None:
     found = json.loads((results / "results.json").read_text())
     if found["model"]["fingerprint"] != model.fingerprint:
         raise SystemExit(f"{results} was measured with another model than {run}")
-    _, training, facts = read_settings(run)
+    runs = [Path(word) for word in sys.argv[3:4]] + [run]
+    stages = [read_settings(one)[1] for one in runs]
     figures = [
         {key: shortened(row[key]) for key in KEPT if row.get(key) is not None}
         for row in found["rows"]
@@ -51,11 +55,10 @@ def main() -> None:
         "name": NAME,
         "trained_on": "ModelNet40's training clouds of 1,024 points (four of five in every class: 7,890 shapes), "
         "without labels; views splatted from the points",
-        "command": "python results/modelnet40/experiment.py modelnet40.lance RUN --recipe "
-        f"{training.recipe} --epochs {training.epochs} --set batch_size={training.batch_size} --threads 1",
-        "epochs": training.epochs,
-        "seed": training.seed,
-        "steps": read_metrics(run)[-1]["step"],
+        "command": "; ".join(command(number, stage) for number, stage in enumerate(stages)),
+        "epochs": sum(stage.epochs for stage in stages),
+        "seed": stages[-1].seed,
+        "steps": sum(read_metrics(one)[-1]["step"] for one in runs),
         "made_with": f"crosshape {__version__}",
         "validation": {"on": found["data"]["note"], "seeds": 1, "figures": figures},
         "limits": "grey renders and clouds of single objects that stand upright (Z up), in the unit sphere; one short "
@@ -77,6 +80,15 @@ def main() -> None:
     print(
         f"{target}: {size / 1e6:.1f} MB; rounded against whole, cosine {cosines.min():.4f} to {cosines.max():.4f}"
     )
+
+
+def command(number: int, stage: TrainSettings) -> str:
+    """How a stage was trained, the first from random weights, the next from the one before."""
+    words = [f"python results/modelnet40/experiment.py modelnet40.lance RUN{number} --recipe {stage.recipe}"]
+    words += [f"--epochs {stage.epochs} --threads 1 --set batch_size={stage.batch_size}"]
+    words += [f"--set clutter={stage.clutter}"] if stage.clutter else []
+    words += [f"--from RUN{number - 1}"] if number else []
+    return " ".join(words)
 
 
 def shortened(value):
