@@ -388,3 +388,29 @@ def test_weights_too_large_for_half_are_refused(tmp_path):
     with pytest.raises(ValueError, match="too large for 16 bits"):
         model.save(tmp_path / "m", half=True)
     assert not (tmp_path / "m" / "model.safetensors").exists()
+
+
+def test_calibration_gathers_the_statistics_of_what_a_model_is_asked_about(random):
+    from crosshape.learning.calibration import calibrate
+    from crosshape.networks.model import untrained_model
+
+    clouds = (0.2 * random.normal(size=(70, 128, 3)) + [1.0, 0, 0]).astype(np.float32)
+    views = random.integers(0, 256, (70, 3, 32, 32), dtype=np.uint8)
+    other = random.normal(size=(70, 128, 3)).astype(np.float32)
+    model = untrained_model(TINY, points=96, image_size=32, clouds=other, views=views[:, :1])
+    weights = {name: value.clone() for name, value in model.named_parameters()}
+    first, before = model.points.edges[0].norm, model.encode_points(clouds)
+    calibrate(model, clouds, views, np.arange(65))
+    again = untrained_model(TINY, points=96, image_size=32, clouds=other, views=views[:, :1])
+    calibrate(again, clouds, views, np.arange(65))
+    assert model.fingerprint == again.fingerprint
+    assert all(torch.equal(weights[name], value) for name, value in model.named_parameters())
+    assert not model.points.training and first.momentum == 0.1
+    assert not np.allclose(before, model.encode_points(clouds))
+    # a convolution's statistics by hand: the mean over batches of 64 and fewer, a batch of one left out
+    picked = np.random.default_rng(0).permutation(np.arange(65))[:64]
+    pictures = torch.from_numpy(views[np.sort(picked), np.sort(picked) % 3])
+    x = ((pictures.float() / 255 - 0.45) / 0.225)[:, None]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=False):
+        mean = model.images.conv1(x).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(model.images.bn1.running_mean, mean, rtol=5e-2, atol=5e-2)

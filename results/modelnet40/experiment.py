@@ -23,6 +23,7 @@ import torch
 
 from crosshape.commands.train import arguments as train_arguments
 from crosshape.commands.train import chosen
+from crosshape.learning.calibration import calibrate
 from crosshape.learning.run import begin, write_settings
 from crosshape.learning.training import Learner
 from crosshape.networks.allocator import keep_memory
@@ -80,6 +81,7 @@ def main() -> None:
         model, seconds = learner.model, learner.place.seconds
         rate = learner.place.step * learner.batch_size / seconds
         model.point_count = 1024  # asked about all points, whatever a step drew
+        calibrate(model, points, views, np.flatnonzero(~test))
         model.save(run)
     row = judge(model, points, views, data.labels, test)
     about = {
