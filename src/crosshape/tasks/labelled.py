@@ -368,7 +368,9 @@ def encode(
             return None
         file = data.folder / f"{name}-{model.fingerprint}.npy" if data.folder else None
         if file is not None and file.is_file():
-            return np.load(file, allow_pickle=False)
+            known = np.load(file, allow_pickle=False)
+            if len(known) == len(data):
+                return known
         array = data.arrays[index]
         if array is None:
             return None
