@@ -12,6 +12,7 @@ from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.networks.model import untrained_model
 from crosshape.shapes.layouts import Item, Layout
+from crosshape.tasks import evaluation
 from crosshape.tasks.evaluation import Source, evaluate, pooled, vectors, wanted_features, why_not
 from crosshape.tasks.labelled import FeatureSet, LabelledSet, encode, open_data
 from crosshape.tasks.tables import latex, markdown, published_markdown, tables
@@ -90,6 +91,23 @@ def test_rows_of_all_tasks_have_stable_keys():
         assert value["std"] is None
         assert next(iter(row.measures.values())) > 0.9
         assert {"accuracy", "mean_average_precision"} & value.keys()
+
+
+def test_as_in_crosspoint_takes_the_features_as_they_are(monkeypatch):
+    data, features = labelled()
+    noise = np.random.default_rng(1).normal(size=(len(data), 5)).astype(np.float32)
+    source = Source("run", lambda seed: FeatureSet(features.points, features.each_view, noise))
+    given = {}
+
+    def recognise(x, *rest, protocol, **more):
+        given[protocol] = x
+        return real(x, *rest, protocol=protocol, **more)
+
+    real = evaluation.recognise
+    monkeypatch.setattr(evaluation, "recognise", recognise)
+    list(evaluate(data, [source], ["recognition-3d"], protocols=("default", "crosspoint")))
+    assert given["default"].shape[1] == 3 + 5
+    assert np.array_equal(given["crosspoint"], features.points[~data.test(0)])
 
 
 def test_seeds_repeat_what_is_random_and_nothing_else():

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 import struct
@@ -17,17 +18,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_datasets import HOSTILE as ARCHIVES
+from test_datasets import packed
 from test_hostile import fuzzed, note, opened
 
 from crosshape.errors import CrosshapeError, UnreadableShape
 from crosshape.learning.run import read_settings
 from crosshape.networks.model import load_model, untrained_model
+from crosshape.networks.weights import convert
 from crosshape.search.pictures import read_picture
 from crosshape.settings import Limits
+from crosshape.shapes.datasets import unpack
 from crosshape.shapes.guard import Guard
 
 LIMITS = Limits(memory=1 << 29, seconds=20.0)
@@ -346,3 +352,97 @@ def test_runs_of_strangers_open_nothing_else_and_take_no_time(sound_run: Path, t
 def test_a_sound_run_still_loads(sound_run: Path) -> None:
     assert json.loads((sound_run / "card.json").read_text())["model"]["points"] == 64
     assert load_model(sound_run, "cpu").point_count == 64
+
+
+class Evil:
+    def __reduce__(self):
+        return (open, ("ran-code", "w"))
+
+
+def checkpoints() -> dict[str, tuple[bytes, str]]:
+    """Name -> (content of a .pth, what the reason holds)."""
+
+    def saved(content: Any, **options: Any) -> bytes:
+        stream = io.BytesIO()
+        torch.save(content, stream, **options)
+        return stream.getvalue()
+
+    sound = saved({"a.weight": torch.arange(1000.0)})
+    code = "could run code; it was not opened"
+    return {
+        "code": (saved({"state_dict": Evil()}), code),
+        "old form with code": (saved({"w": Evil()}, _use_new_zipfile_serialization=False), code),
+        "a pickle": (pickle.dumps(Evil()), code),
+        "os.system": (b"cos\nsystem\n(S'true'\ntR.", code),
+        "text": (b"not a checkpoint", "is no checkpoint"),
+        "empty": (b"", "is not a torch checkpoint"),
+        "cut": (sound[: len(sound) // 2], "is not a torch checkpoint"),
+        "a list": (saved([1, 2]), "holds no named tensors"),
+        "an archive of something else": (packed([("a/b.txt", b"x")]), "is not a torch checkpoint"),
+    }
+
+
+def audited_file(path: Path) -> tuple[str, list[str], float]:
+    """Why an archive or a checkpoint is refused, what was opened or called, the processor time; in a child."""
+    global hooked
+    if not hooked:
+        for name in (
+            "sound.zip",
+            "broken.zip",
+            "sound.pth",
+            "broken.pth",
+            "old.pth",
+        ):  # their imports open files too
+            with contextlib.suppress(CrosshapeError):
+                take(path.parent.parent / "warm" / name)
+        sys.addaudithook(note)
+        hooked = True
+    os.chdir(path.parent)  # a folder is emptied by names relative to it
+    opened.clear()
+    start = time.process_time()
+    try:
+        take(path)
+        reason = ""
+    except CrosshapeError as error:
+        reason = str(error)
+    return reason, list(opened), time.process_time() - start
+
+
+def take(path: Path) -> None:
+    if path.suffix == ".zip":
+        unpack(path, path.parent)
+    else:
+        convert(path, path.with_suffix(".safetensors"))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_hostile_archives_and_checkpoints_open_nothing_else_and_take_no_time(tmp_path: Path) -> None:
+    cases = {f"{i}.zip": (packed(members), text) for i, (members, text) in enumerate(ARCHIVES.values())}
+    cases["cut.zip"] = (packed([("a.off", b"OFF" * 999)])[:-40], "is no whole zip")
+    cases["text.zip"] = (b"PK, not quite", "is no whole zip")
+    cases |= {f"{name}.pth": case for name, case in checkpoints().items()}
+    warm = tmp_path / "warm"
+    warm.mkdir()
+    (warm / "sound.zip").write_bytes(packed([("good/shape.off", b"OFF")]))
+    torch.save({"x": torch.zeros(2)}, warm / "sound.pth")
+    torch.save({"x": Evil()}, warm / "broken.pth")
+    (warm / "broken.zip").write_bytes(b"PK")
+    (warm / "old.pth").write_bytes(pickle.dumps(Evil()))
+    paths = [tmp_path / "inside" / name for name in cases]
+    paths[0].parent.mkdir()
+    for path in paths:
+        path.write_bytes(cases[path.name][0])
+    inside, wrong = f"{os.path.realpath(paths[0].parent)}{os.sep}", []
+    with Guard(1, Limits(memory=4 << 30, seconds=60.0)) as guard:
+        for path, answer in guard.map(audited_file, paths):
+            if isinstance(answer, UnreadableShape):
+                wrong.append(f"{path.name} ended its child: {answer.reason}")
+                continue
+            reason, touched, seconds = answer
+            # what was unpacked is removed by bare names within an open folder: os.remove ('name', descriptor)
+            own = re.compile(rf"{re.escape(inside)}|^os\.remove \('[^/']+', \d+\)$")
+            outside = [entry for entry in touched if not own.search(entry)]
+            if cases[path.name][1] not in reason or outside or seconds > 5:
+                wrong.append(f"{path.name}: {reason!r}, {seconds:.1f} s, touched {outside}")
+    assert not wrong, f"{len(wrong)} of {len(cases)}:\n" + "\n".join(wrong)
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(cases), "nothing new lies there"

@@ -53,7 +53,8 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     settings, network = chosen(options)
-    network = network or NetworkSettings()
+    before = load_model(options.initial, "cpu") if options.initial else None
+    network = network or (before.settings if before else NetworkSettings())
     data = open_data(options.library, image_size=settings.image_size, fifth=options.split)
     points, views = data.arrays
     assert points is not None
@@ -73,8 +74,8 @@ def main() -> None:
         learner = Learner(
             points, views, network, settings, choose_device(options.device), rows=np.flatnonzero(~test)
         )
-        if options.initial:
-            learner.model.load_state_dict(load_model(options.initial, "cpu").state_dict())
+        if before:
+            learner.model.load_state_dict(before.state_dict())
         begin(run, resume=(run / "run.toml").exists(), overwrite=False)
         write_settings(run, network, settings, split=options.split, threads=torch.get_num_threads())
         learner.run(run)
@@ -87,7 +88,7 @@ def main() -> None:
     about = {
         "date": datetime.date.today().isoformat(),
         "recipe": "untrained" if options.untrained else settings.recipe,
-        "settings": " ".join(options.set),
+        "settings": " ".join([*options.set, *([f"from={before.fingerprint}"] if before else [])]),
         "seed": settings.seed,
         "split": options.split,
         "epochs": 0 if options.untrained else settings.epochs,

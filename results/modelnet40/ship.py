@@ -3,8 +3,8 @@
     python results/modelnet40/ship.py RUN RESULTS [BEFORE]
 
 BEFORE is the run whose weights RUN started from (`--from`). RESULTS is the folder that `crosshape evaluate RUN all
-modelnet40.lance --split 1 --baselines --out RESULTS` wrote: its figures go on the card. The features of the rounded
-model are compared with those of the run before anything is written.
+modelnet40.lance --split 1 --baselines --out RESULTS` wrote: its figures go on the card. At the end the features of the
+rounded model are compared with those of the run, and how alike they are is printed.
 """
 
 from __future__ import annotations

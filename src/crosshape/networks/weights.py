@@ -34,9 +34,8 @@ def convert(checkpoint: Path, target: Path) -> tuple[int, int]:
             "Ask its author for safetensors, or for a plain state_dict."
         ) from None
     except (RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError, TypeError) as error:
-        raise CrosshapeError(
-            f"{checkpoint} is not a torch checkpoint: {str(error).splitlines()[0]}"
-        ) from None
+        why = str(error).strip() or type(error).__name__
+        raise CrosshapeError(f"{checkpoint} is not a torch checkpoint: {why.splitlines()[0]}") from None
     for name in INSIDE:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]

@@ -256,8 +256,14 @@ def _figure(
     """The rows of one task, source and kind of feature: one, one a protocol, or one a few-shot setting."""
 
     @cache
-    def of(seed: int) -> np.ndarray | None:
-        return vectors(source.features(seed if source.seeded else 0), which, views, kind in LINEAR and deep)
+    def as_they_are(seed: int) -> np.ndarray | None:
+        return vectors(source.features(seed if source.seeded else 0), which, views)
+
+    @cache
+    def for_machines(seed: int) -> np.ndarray | None:
+        return vectors(source.features(seed if source.seeded else 0), which, views, linear=True)
+
+    of = for_machines if kind in LINEAR and deep else as_they_are
 
     if of(0) is None:
         return
@@ -266,8 +272,9 @@ def _figure(
     if kind == "recognition":
         for protocol in protocols:
             random = drawn or source.seeded or protocol == "default"
+            given = as_they_are if protocol == "crosspoint" else of
             yield _recognition(
-                data, source.name, name, which, views, protocol, of, seeds if random else 1, device
+                data, source.name, name, which, views, protocol, given, seeds if random else 1, device
             )
     elif kind == "retrieval":
         runs = seeds if (drawn and gallery == "test") or source.seeded else 1
