@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -128,6 +129,21 @@ def test_a_mesh_for_the_benchmark_has_the_faces_it_was_asked_for():
         vertices, corners = parts.a_mesh(faces)
         assert abs(len(corners) - faces) <= 0.1 * faces
         assert np.linalg.norm(vertices, axis=1).max() <= 1 and corners.max() < len(vertices)
+
+
+def test_a_renderer_that_cannot_be_imported_is_named_and_not_used(tmp_path, monkeypatch):
+    for name in ("open3d", "pyrender", "embreex"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('lib{name}.so: no such file')")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    scripts.mesh_library.cache_clear()
+    with pytest.raises(
+        Absent, match=r"^open3d is installed but cannot be imported \(libopen3d\.so: no such file\)"
+    ):
+        scripts.mesh_library()
+    (tmp_path / "embreex.py").write_text("")
+    assert scripts.mesh_library() == "embreex"
+    scripts.mesh_library.cache_clear()
 
 
 def test_other_renderers_see_what_crosshape_sees():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,28 @@ def full_sort(gallery: np.ndarray, query: np.ndarray, top: int) -> np.ndarray:
     return np.argsort(-(gallery @ query) / lengths, kind="stable")[:top]
 
 
+@cache
 def mesh_library() -> str:
-    """The first that is installed of Open3D, pyrender, trimesh with embree. Raises Absent."""
+    """The first that can be used of Open3D, pyrender, trimesh with embree. Raises Absent, with what is in the way."""
+    from importlib import import_module
     from importlib.util import find_spec
 
     from crosshape.benchmark.measuring import Absent
 
+    broken = []
     for name in ("open3d", "pyrender", "embreex"):
-        if find_spec(name) is not None:
+        if find_spec(name) is None:
+            continue
+        try:
+            import_module(name)
+        except Exception as error:  # a library of the system that it wants is missing, mostly
+            broken.append(f"{name} is installed but cannot be imported ({error})")
+        else:
             return name
-    raise Absent("no other renderer is here to compare with; pip install 'crosshape[bench]' brings Open3D")
+    raise Absent(
+        "; ".join(broken)
+        or "no other renderer is here to compare with; pip install 'crosshape[bench]' brings Open3D"
+    )
 
 
 def render(vertices: np.ndarray, faces: np.ndarray, views: int, size: int, library: str) -> np.ndarray:
