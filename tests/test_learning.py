@@ -210,6 +210,21 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(made_library, tmp_pat
     assert [row["step"] for row in read_metrics(tmp_path / "cut")][-1] == 12
 
 
+def test_a_trained_model_is_made_ready_for_whole_clouds(made_library, tmp_path):
+    for name, count in (("left", 0), ("ready", 200)):
+        settings = replace(SMALL, encoding_points=count)
+        train(made_library, tmp_path / name, settings=settings, network=TINY, quiet=True)
+    left, ready = (load_model(tmp_path / name, "cpu") for name in ("left", "ready"))
+    assert (left.point_count, ready.point_count) == (128, min(200, made_library.settings.points))
+    norms = {name for name, _ in left.named_buffers() if name.endswith(("running_mean", "running_var"))}
+    for name, value in left.state_dict().items():
+        if name not in norms and not name.endswith("num_batches_tracked"):
+            assert torch.equal(value, ready.state_dict()[name]), name
+    assert not torch.equal(left.points.head_norm.running_mean, ready.points.head_norm.running_mean)
+    again = train(made_library, tmp_path / "ready", resume=True, quiet=True)
+    assert again.fingerprint == ready.fingerprint
+
+
 def test_a_run_that_is_there_is_not_overwritten(made_library, tmp_path):
     run = tmp_path / "run"
     train(made_library, run, settings=replace(SMALL, epochs=1), network=TINY, quiet=True)

@@ -22,8 +22,7 @@ import torch
 from experiment import judge
 
 from crosshape.console import print_table
-from crosshape.learning.calibration import calibrate
-from crosshape.learning.training import Learner
+from crosshape.learning.training import Learner, make_ready
 from crosshape.networks.allocator import keep_memory
 from crosshape.networks.model import untrained_model
 from crosshape.settings import RECIPES, NetworkSettings
@@ -31,7 +30,7 @@ from crosshape.tasks.labelled import open_data
 
 TABLE = Path(__file__).with_name("ablation.csv")
 SLIM = NetworkSettings(k=16, edge_widths=(32, 32, 64, 128), point_width=512, image_width=32)
-SIZES = {"points": 512, "image_size": 64, "batch_size": 32, "epochs": 4}
+SIZES = {"points": 512, "encoding_points": 1024, "image_size": 64, "batch_size": 32, "epochs": 4}
 ALONE = {"cross_cloud_weight": 0.0, "cosine_weight": 0.0}
 ROWS = {
     "untrained": None,
@@ -56,13 +55,13 @@ def main() -> None:
     parser.add_argument("library")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="names of rows to measure now")
     options = parser.parse_args()
     keep_memory()
     torch.set_num_threads(options.threads)
     for seed in range(options.seeds):
-        wanted = [
-            name for name in ROWS if (name, str(seed)) not in {(r["trained_with"], r["seed"]) for r in read()}
-        ]
+        there = {row["trained_with"] for row in read() if row["seed"] == str(seed)}
+        wanted = [name for name in options.only or ROWS if name not in there]
         if not wanted:
             continue
         data = open_data(options.library, image_size=SIZES["image_size"], fifth=1 + seed % 5)
@@ -93,8 +92,7 @@ def learn(name: str, seed: int, points: np.ndarray, views: np.ndarray, rows: np.
     learner = Learner(points, views, SLIM, settings, torch.device("cpu"), rows=rows)
     with tempfile.TemporaryDirectory() as folder:
         learner.run(Path(folder), quiet=True)
-    learner.model.point_count = points.shape[1]
-    calibrate(learner.model, points, views, rows)
+    make_ready(learner.model, settings, points, views, rows)
     return learner.model, learner.place.seconds / 60
 
 

@@ -23,9 +23,8 @@ import torch
 
 from crosshape.commands.train import arguments as train_arguments
 from crosshape.commands.train import chosen
-from crosshape.learning.calibration import calibrate
 from crosshape.learning.run import begin, write_settings
-from crosshape.learning.training import Learner
+from crosshape.learning.training import Learner, make_ready
 from crosshape.networks.allocator import keep_memory
 from crosshape.networks.model import choose_device, load_model, untrained_model
 from crosshape.settings import FEATURES, NetworkSettings
@@ -81,8 +80,7 @@ def main() -> None:
         learner.run(run)
         model, seconds = learner.model, learner.place.seconds
         rate = learner.place.step * learner.batch_size / seconds
-        model.point_count = 1024  # asked about all points, whatever a step drew
-        calibrate(model, points, views, np.flatnonzero(~test))
+        make_ready(model, settings, points, views, np.flatnonzero(~test))
         model.save(run)
     row = judge(model, points, views, data.labels, test)
     about = {

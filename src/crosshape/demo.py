@@ -34,7 +34,7 @@ PARTS = ("shapes", "new-shapes", "shapes.lance", "new-shapes.lance", "run", REPO
 PREPARE = PrepareSettings(points=1024, image_size=128)
 NETWORK = NetworkSettings(k=16, edge_widths=(32, 32, 64, 128), point_width=512, image_width=32)
 """Slimmer than the default networks, so that a few minutes on two cores are enough to learn something."""
-TRAIN = replace(RECIPES["dense"], points=256, image_size=64, held_out=0.0)
+TRAIN = replace(RECIPES["dense"], points=256, encoding_points=512, image_size=64, held_out=0.0)
 
 SEEDS = 3
 """Untrained models that are measured."""

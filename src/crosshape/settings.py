@@ -74,6 +74,12 @@ class TrainSettings:
     points: int = setting(
         1024, "points drawn from the sampled ones in each step (authors' later code)", "points"
     )
+    encoding_points: int = setting(
+        0,
+        "points of a cloud in encoding, once trained, with BatchNorm statistics gathered from such clouds and "
+        "unchanged views; 0: as many as in a step, statistics as training left them",
+        "points",
+    )
     image_size: int = setting(112, "width and height of the pictures the network sees", "pixels")
     optimiser: str = setting("sgd", "sgd (momentum 0.9) or adamw")
     learning_rate: float = setting(1e-3, "step size at the start (second-hand)")
@@ -118,6 +124,7 @@ RECIPES: dict[str, TrainSettings] = {
         epochs=60,
         batch_size=64,
         points=512,
+        encoding_points=1024,
         image_size=64,
         optimiser="adamw",
         weight_decay=0.05,

@@ -24,6 +24,7 @@ from crosshape.errors import CrosshapeError, UsageError
 from crosshape.learning import losses
 from crosshape.learning import run as folder
 from crosshape.learning.augment import augment_points, augment_views
+from crosshape.learning.calibration import calibrate
 from crosshape.learning.verdict import hold_out, measure, words
 from crosshape.networks.allocator import keep_memory
 from crosshape.networks.model import (
@@ -108,6 +109,8 @@ def train(
     try:
         with folder.alone(run):
             learner.run(run, quiet)
+            make_ready(learner.model, training, points, views, rows)
+            learner.model.save(run)
     except KeyboardInterrupt:
         say(f"\nstopped at {folder.progress_of(run)}; saved. Go on with:")
         say(f"  crosshape train {shapes.path} {run} --resume")
@@ -115,6 +118,15 @@ def train(
     if len(held):
         tell(learner.model, points, views, held, run, quiet)
     return learner.model
+
+
+def make_ready(
+    model: Model, settings: TrainSettings, points: np.ndarray, views: np.ndarray, rows: np.ndarray
+) -> None:
+    """Prepare a trained model for encoding: `encoding_points` a cloud, statistics gathered from `rows` anew."""
+    if settings.encoding_points:
+        model.point_count = min(settings.encoding_points, points.shape[1])
+        calibrate(model, points, views, rows)
 
 
 def tell(
@@ -159,6 +171,7 @@ def check(settings: TrainSettings, library: Library) -> None:
         "temperature": (1e-4, 10.0),
         "held_out": (0.0, 0.5),
         "projection": (0, 8192),
+        "encoding_points": (0, 1 << 20),
         "clutter": (0.0, 1.0),
     }
     for name, (low, high) in bounds.items():
