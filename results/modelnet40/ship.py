@@ -1,8 +1,9 @@
 """Put a trained run into the package, half precision, with its card.
 
-    python results/modelnet40/ship.py RUN RESULTS [BEFORE]
+    python results/modelnet40/ship.py RUN RESULTS [BEFORE [NOTE]]
 
-BEFORE is the run whose weights RUN started from (`--from`). RESULTS is the folder that `crosshape evaluate RUN all
+BEFORE is the card.json of the shipped model whose weights RUN started from (`--from`): its commands, epochs and steps
+are kept on the new card. NOTE is what else was done, in words. RESULTS is the folder that `crosshape evaluate RUN all
 modelnet40.lance --split 1 --baselines --out RESULTS` wrote: its figures go on the card. At the end the features of the
 rounded model are compared with those of the run, and how alike they are is printed.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ import numpy as np
 from crosshape import __version__
 from crosshape.learning.run import read_metrics, read_settings
 from crosshape.networks.model import SHIPPED, load_model
-from crosshape.settings import TrainSettings
+from crosshape.settings import RECIPES, TrainSettings
 from crosshape.shapes.made import CLASSES, make_shape
 from crosshape.shapes.surface import normalise, sample_surface
 
@@ -44,8 +46,10 @@ def main() -> None:
     found = json.loads((results / "results.json").read_text())
     if found["model"]["fingerprint"] != model.fingerprint:
         raise SystemExit(f"{results} was measured with another model than {run}")
-    runs = [Path(word) for word in sys.argv[3:4]] + [run]
-    stages = [read_settings(one)[1] for one in runs]
+    before = json.loads(Path(sys.argv[3]).read_text()) if len(sys.argv) > 3 else {}
+    stages = before.get("stages", 1) if before else 0
+    stage = read_settings(run)[1]
+    commands = [word for word in (before.get("command"), command(stages, stage), *sys.argv[4:]) if word]
     figures = [
         {key: shortened(row[key]) for key in KEPT if row.get(key) is not None}
         for row in found["rows"]
@@ -55,10 +59,11 @@ def main() -> None:
         "name": NAME,
         "trained_on": "ModelNet40's training clouds of 1,024 points (four of five in every class: 7,890 shapes), "
         "without labels; views splatted from the points",
-        "command": "; ".join(command(number, stage) for number, stage in enumerate(stages)),
-        "epochs": sum(stage.epochs for stage in stages),
-        "seed": stages[-1].seed,
-        "steps": sum(read_metrics(one)[-1]["step"] for one in runs),
+        "command": "; ".join(commands),
+        "stages": stages + 1,
+        "epochs": before.get("epochs", 0) + stage.epochs,
+        "seed": stage.seed,
+        "steps": before.get("steps", 0) + read_metrics(run)[-1]["step"],
         "made_with": f"crosshape {__version__}",
         "validation": {"on": found["data"]["note"], "seeds": 1, "figures": figures},
         "limits": "grey renders and clouds of single objects that stand upright (Z up), in the unit sphere; one short "
@@ -84,9 +89,13 @@ def main() -> None:
 
 def command(number: int, stage: TrainSettings) -> str:
     """How a stage was trained, the first from random weights, the next from the one before."""
-    words = [f"python results/modelnet40/experiment.py modelnet40.lance RUN{number} --recipe {stage.recipe}"]
-    words += [f"--epochs {stage.epochs} --threads 1 --set batch_size={stage.batch_size}"]
-    words += [f"--set clutter={stage.clutter}"] if stage.clutter else []
+    words = [
+        f"python results/modelnet40/experiment.py modelnet40.lance RUN{number} --recipe {stage.recipe} --threads 1"
+    ]
+    usual = RECIPES[stage.recipe]
+    for name, value in asdict(stage).items():
+        if name == "epochs" or value != getattr(usual, name):
+            words.append(f"--set {name}={value}")
     words += [f"--from RUN{number - 1}"] if number else []
     return " ".join(words)
 
