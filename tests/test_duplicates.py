@@ -168,6 +168,20 @@ def test_no_shapes_and_one(tmp_path: Path, copied: Library) -> None:
     assert find_duplicates(add(first, tmp_path / "one.lance", settings=SETTINGS, workers=1)) == []
 
 
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        (["--workers", "-1"], "--workers is -1; it must be 1 to 1,024."),
+        (["--workers", "9999999"], "--workers is 9999999; it must be 1 to 1,024."),
+        (["--seed", "-1", "--calibrate", "2"], "--seed is -1; it must be 0 to 9,223,372,036,854,775,807."),
+        (["--kinds", ""], "--kinds names none; known are "),
+    ],
+)
+def test_numbers_that_cannot_be(copied: Library, words: list[str], reason: str, capsys) -> None:
+    assert main(["duplicates", str(copied.path), *words]) == 2
+    assert capsys.readouterr().err.startswith(f"crosshape: {reason}")
+
+
 def test_units_are_named() -> None:
     assert unit_name(25.4) == unit_name(1 / 25.4) == "inches and millimetres"
     assert unit_name(1000.001) == "metres and millimetres" and unit_name(3.3) == ""

@@ -287,12 +287,19 @@ def test_settings_that_do_not_exist(values, words):
         ({"optimiser": "adam"}, "setting 'optimiser' is 'adam'; it must be sgd or adamw"),
         ({"points": 4096}, "setting 'points' is 4096; it must be 32 to 256"),
         ({"batch_size": 1}, "setting 'batch_size' is 1; it must be 2 to 65536"),
+        ({"seed": -1}, "setting 'seed' is -1; it must be 0 to 9223372036854775807"),
     ],
 )
 def test_settings_that_cannot_be(made_library, tmp_path, values, words):
     with pytest.raises(UsageError) as error:
         train(made_library, tmp_path / "run", settings=replace(SMALL, **values), network=TINY)
     assert str(error.value) == words
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_is_not_there_leaves_no_run(made_library, tmp_path):
+    with pytest.raises(CrosshapeError, match="nowhere is not there"):
+        train(made_library, tmp_path / "run", settings=SMALL, initial=tmp_path / "nowhere")
     assert not (tmp_path / "run").exists()
 
 

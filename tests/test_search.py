@@ -193,12 +193,49 @@ def test_facts_that_nothing_has(embedded_library: Library) -> None:
         search(embedded_library, "mug/mug_0.obj", where=Where(folder="it's", min_faces=10**9))
     assert str(error.value) == (
         f"no shape of {embedded_library.path} has these facts: "
-        "faces >= 1000000000 AND starts_with(name, 'it''s/')."
+        "faces at least 1,000,000,000, in folder 'it's'."
     )
     with pytest.raises(
         CrosshapeError, match="has no tags. Learn some: crosshape tag .* --from labels.csv --write"
     ):
         search(embedded_library, "mug/mug_0.obj", where=Where(tag="x"))
+
+
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        ("--min-size nan", "a bound of size is nan; it must be 0 to 1e+15."),
+        ("--max-size inf", "a bound of size is inf; it must be 0 to 1e+15."),
+        (
+            "--faces 1:99999999999999999999",
+            "a bound of faces is 99999999999999999999; it must be 0 to 1e+15.",
+        ),
+        ("--faces 5:1", "faces of at least 5 and at most 1: no number is both."),
+        ("--min-size 5 --max-size 1", "size of at least 5.0 and at most 1.0: no number is both."),
+    ],
+)
+def test_facts_that_cannot_be(embedded_library: Library, words: str, reason: str, capsys) -> None:
+    assert main(["search", str(embedded_library.path), "mug/mug_0.obj", *words.split()]) == 2
+    assert capsys.readouterr().err == f"crosshape: {reason}\n"
+
+
+def test_a_model_that_is_named_is_looked_at(embedded_library: Library, tmp_path: Path, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    words = ["search", str(embedded_library.path), "mug/mug_0.obj", "--model", str(tmp_path / "empty")]
+    assert main(words) == 1
+    assert "empty holds no model" in capsys.readouterr().err
+
+
+def test_a_page_that_has_no_place_is_said_by_its_name(
+    embedded_library: Library, tmp_path: Path, capsys
+) -> None:
+    asked = ["search", str(embedded_library.path), "mug/mug_0.obj", "--html"]
+    for place, reason in (
+        (tmp_path / "no" / "x.html", f"there is no folder {tmp_path / 'no'}"),
+        (tmp_path, "that is a folder; name a file"),
+    ):
+        assert main([*asked, str(place)]) == 1
+        assert capsys.readouterr().err.splitlines()[-1] == f"crosshape: {place}: {reason}."
 
 
 def view_as_picture(library: Library, name: str, index: int, path: Path) -> Path:

@@ -48,7 +48,9 @@ def test_info_shows_their_card(tmp_path, monkeypatch, capsys):
     assert main(["info", "modelnet40", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "modelnet40"
     assert main(["info", "modelnet41"]) == 1
-    assert capsys.readouterr().err == "crosshape: modelnet41 does not exist.\n"
+    assert capsys.readouterr().err == (
+        "crosshape: modelnet41 does not exist. Models that come with crosshape: modelnet40.\n"
+    )
 
 
 @pytest.mark.slow

@@ -15,3 +15,13 @@ class UnreadableShape(CrosshapeError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+MOST_WORKERS = 1024
+"""More processes than that is a slip of the finger."""
+
+
+def check_count(option: str, value: int | None, most: int, least: int = 1) -> None:
+    """Refuse a whole number that cannot be meant. Raises UsageError with the option's name."""
+    if value is not None and not least <= value <= most:
+        raise UsageError(f"{option} is {value}; it must be {least:,} to {most:,}.")

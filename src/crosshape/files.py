@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -11,6 +12,10 @@ from typing import Any
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write to a temporary name in the same folder, flush, rename. Raises OSError, leaving the old file."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}", str(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "that is a folder; name a file", str(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -79,8 +79,9 @@ def _rays(camera: np.ndarray, inside: np.ndarray, size: int) -> tuple[np.ndarray
 def _open3d(
     vertices: np.ndarray, faces: np.ndarray, cameras: np.ndarray, inside: np.ndarray, size: int, far: float
 ) -> np.ndarray:
-    import open3d
+    from importlib import import_module
 
+    open3d: Any = import_module("open3d")
     scene = open3d.t.geometry.RaycastingScene()
     scene.add_triangles(
         open3d.core.Tensor(np.ascontiguousarray(vertices, np.float32)),

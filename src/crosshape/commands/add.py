@@ -39,7 +39,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help=f"{text} (default {default:,})",
         )
-    parser.add_argument("--prefix", default="", metavar="FOLDER/", help="put this before every name")
+    parser.add_argument(
+        "--prefix", default="", metavar="FOLDER/", help="put the shapes below this folder of the library"
+    )
     parser.add_argument(
         "--rehash", action="store_true", help="compare contents, also where size and time are the same"
     )
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     import signal
 
     from crosshape.console import Progress, duration, print_json, printable, say
-    from crosshape.errors import UsageError
+    from crosshape.errors import MOST_WORKERS, UsageError, check_count
     from crosshape.library.adding import add
     from crosshape.library.library import is_library, open_library
     from crosshape.settings import Limits, PrepareSettings
@@ -66,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} {value}: it must be at least 1.")
+    check_count("--workers", options.workers, MOST_WORKERS)
     settings = None
     if chosen:
         kept = open_library(options.library).settings if is_library(options.library) else PrepareSettings()

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     import time
 
     from crosshape.console import Progress, duration, print_json, printable, say
-    from crosshape.errors import CrosshapeError, UsageError
+    from crosshape.errors import MOST_WORKERS, CrosshapeError, UsageError, check_count
     from crosshape.settings import Limits
     from crosshape.shapes.files import FORMATS, find_shapes
 
@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
+    check_count("--workers", options.workers, MOST_WORKERS)
     limits = dataclasses.replace(Limits(), max_faces=options.max_faces, max_bytes=options.max_bytes)
     found = find_shapes(options.shapes)
     if not found:

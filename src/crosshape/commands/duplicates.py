@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from crosshape.console import Progress, print_json, print_table, say
-    from crosshape.errors import UsageError
+    from crosshape.errors import MOST_WORKERS, UsageError, check_count
     from crosshape.library.library import open_library
     from crosshape.search.duplicates import KINDS, find_duplicates
 
@@ -55,6 +55,10 @@ def run(options: argparse.Namespace) -> int:
     for kind in kinds:
         if kind not in KINDS:
             raise UsageError(f"--kinds names '{kind}'; known are {', '.join(KINDS)}")
+    if options.kinds is not None and not options.kinds.strip():
+        raise UsageError(f"--kinds names none; known are {', '.join(KINDS)}")
+    check_count("--workers", options.workers, MOST_WORKERS)
+    check_count("--seed", options.seed, (1 << 63) - 1, least=0)
     library = open_library(options.library)
     if options.calibrate is not None:
         return show_calibration(library, options)

@@ -129,13 +129,14 @@ def run(options: argparse.Namespace) -> int:
     from functools import partial
 
     from crosshape.console import duration, print_json, printable, say
-    from crosshape.errors import CrosshapeError, UsageError
+    from crosshape.errors import MOST_WORKERS, CrosshapeError, UsageError, check_count
     from crosshape.networks.model import load_model
     from crosshape.shapes.layouts import open_layout
     from crosshape.tasks.evaluation import evaluate, wanted_features, why_not
     from crosshape.tasks.labelled import default_cache, encode, open_data
     from crosshape.tasks.segmentation import load_part_set
 
+    check_count("--workers", options.workers, MOST_WORKERS)
     start = time.monotonic()
     features = options.features.split(",") if options.features else None
     if options.task not in ("all", "segmentation"):

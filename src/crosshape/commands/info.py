@@ -27,9 +27,14 @@ def run(options: argparse.Namespace) -> int:
     if not path.exists() and len(path.parts) == 1 and ours.is_dir():
         path = ours
     if not path.exists():
-        raise CrosshapeError(f"{path} does not exist.")
+        known = ", ".join(
+            sorted(folder.name for folder in ours.parent.iterdir() if (folder / "card.json").is_file())
+        )
+        raise CrosshapeError(f"{path} does not exist. Models that come with crosshape: {known}.")
     if (path / "card.json").is_file():
         facts = about_run(path)
+    elif any((path / name).is_file() for name in ("run.toml", "model.safetensors")):
+        raise CrosshapeError(f"{path} is a run without its card.json: not saved yet, or incomplete.")
     elif path.is_dir():
         facts = about_library(path)
     else:

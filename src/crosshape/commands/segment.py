@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crosshape.console import Progress, print_json, print_table, printable, say
-from crosshape.errors import UnreadableShape, UsageError
+from crosshape.errors import MOST_WORKERS, UnreadableShape, UsageError, check_count
 
 if TYPE_CHECKING:
     from crosshape.networks.model import Model
@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("name shapes to segment, or --learn DATA to learn a head, or both")
     if options.points < 64:
         raise UsageError(f"--points is {options.points}; it must be at least 64")
+    check_count("--workers", options.workers, MOST_WORKERS)
+    check_count("--seed", options.seed, (1 << 63) - 1, least=0)
     if options.shapes and not options.output:
         raise UsageError("name the folder for the coloured shapes with --output")
     from crosshape.networks.model import load_model

@@ -44,11 +44,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that is there")
     parser.epilog = "settings for --set:\n" + "\n".join(
-        f"  {field.name:<24}{field.metadata['help']} (default: {field.default})"
+        f"  {field.name:<24}{field.metadata['help']} ({_default(field)})"
         for kind in (TrainSettings, NetworkSettings)
         for field in dataclasses.fields(kind)
         if field.name != "recipe"
     )
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    """What a setting is if nothing is said, in each recipe where they differ."""
+    each = {name: getattr(recipe, field.name, field.default) for name, recipe in RECIPES.items()}
+    if len(set(each.values())) == 1:
+        return f"default: {field.default}"
+    return ", ".join(f"{name}: {each[name]}" for name in sorted(each))
 
 
 def run(options: argparse.Namespace) -> int:

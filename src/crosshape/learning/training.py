@@ -80,23 +80,25 @@ def train(
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe '{recipe}'; known are {', '.join(RECIPES)}")
     training = settings or RECIPES[recipe]
+    start = None
     if not resume:
         check(training, shapes)
-        check_sizes(network or NetworkSettings(), "settings")
+        start = load_model(initial, "cpu") if initial else None
+        network = network or (start.settings if start else NetworkSettings())
+        check_sizes(network, "settings")
     if folder.begin(run, resume, overwrite):
         network, training, facts = folder.read_settings(run)
         check(training, shapes)
         check_sizes(network, str(run / folder.SETTINGS))
         minutes = None
         torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
-    else:
-        network = network or (load_model(initial, "cpu").settings if initial else NetworkSettings())
+    assert network is not None
     points, views = shapes.training_arrays(training.image_size, cache=run / "cache")
     held = hold_out(len(points), training.held_out, training.seed)
     rows = np.setdiff1d(np.arange(len(points)), held)
     learner = Learner(points, views, network, training, place, rows=rows)
-    if initial and not resume:
-        learner.model.load_state_dict(load_model(initial, "cpu").state_dict())
+    if start:
+        learner.model.load_state_dict(start.state_dict())
     if image_weights and not resume:
         load_image_weights(learner.model.images, Path(image_weights))
     if minutes is not None:
@@ -173,6 +175,7 @@ def check(settings: TrainSettings, library: Library) -> None:
         "projection": (0, 8192),
         "encoding_points": (0, 1 << 20),
         "clutter": (0.0, 1.0),
+        "seed": (0, (1 << 63) - 1),
     }
     for name, (low, high) in bounds.items():
         if not low <= getattr(settings, name) <= high:

@@ -179,7 +179,9 @@ def lance_words(path: Path, doing: str) -> Iterator[None]:
         }.items():
             if sign in text:
                 raise CrosshapeError(f"cannot {doing} {path}: {words}.") from error
-        first = text.splitlines()[0][:300] if text else type(error).__name__
+        first = text.splitlines()[0][:300].rstrip(".") + "." if text else f"{type(error).__name__}."
+        if not path.exists():
+            raise CrosshapeError(f"cannot {doing} {path}: {first}") from error
         raise CrosshapeError(
             f"cannot {doing} {path}: {first} It may be damaged or not a library of this crosshape."
         ) from error

@@ -304,15 +304,18 @@ def _without_later(network: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_sizes(settings: NetworkSettings, where: str) -> None:
-    """Refuse networks that cannot be, or that no machine can hold. Raises CrosshapeError."""
+    """Refuse networks that cannot be, or that no machine can hold. Raises UsageError for "settings" somebody gave,
+    CrosshapeError for those of a file.
+    """
+    kind = UsageError if where == "settings" else CrosshapeError
     most = {"k": 256, "edge_widths": 4096, "point_width": 16384, "image_width": 1024, "hidden": 16384}
     for name, limit in most.items():
         value = getattr(settings, name)
         values = value if isinstance(value, tuple) else (value,)
         if not 1 <= len(values) <= 16 or not all(type(v) is int and 1 <= v <= limit for v in values):
-            raise CrosshapeError(f"{where}: '{name}' is {value}; it must be between 1 and {limit}.")
+            raise kind(f"{where}: '{name}' is {value}; it must be between 1 and {limit}.")
     if settings.graph not in GRAPHS:
-        raise CrosshapeError(f"{where}: 'graph' is {settings.graph!r}; it must be {' or '.join(GRAPHS)}.")
+        raise kind(f"{where}: 'graph' is {settings.graph!r}; it must be {' or '.join(GRAPHS)}.")
 
 
 def _from_card(path: Path) -> Model:

@@ -25,7 +25,7 @@ from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from crosshape import __version__
-from crosshape.errors import CrosshapeError
+from crosshape.errors import CrosshapeError, UsageError
 from crosshape.page.catalogue import SORTS, Filters, Snapshot, shape_id
 from crosshape.page.gate import INTERNAL, Gate, GateSettings
 from crosshape.page.metrics import Metrics
@@ -714,6 +714,8 @@ def handle_errors(app: FastAPI) -> None:
         return Problem(422, "invalid", words).response(request.url.path)
 
     async def refused(request: Request, error: Exception) -> Response:
+        if isinstance(error, UsageError):
+            return Problem(422, "invalid", str(error)).response(request.url.path)
         return Problem(409, "refused", str(error)).response(request.url.path)
 
     async def failed(request: Request, error: Exception) -> Response:

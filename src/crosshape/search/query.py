@@ -38,6 +38,9 @@ a person waits."""
 ASKED = 128
 """Shapes of the library that are asked themselves, to learn what scores are usual here."""
 
+LARGEST = 1e15
+"""Bounds of facts are below it."""
+
 UNLIKE = 0.01
 """A query is like nothing here if its best score is below that of all but this share of the asked."""
 
@@ -70,6 +73,32 @@ class Where:
     tag: str | None = None
     tagged: tuple[str, ...] | None = None
     untagged: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for bounds that no shape can keep."""
+        for what, low, high in (
+            ("size", self.min_size, self.max_size),
+            ("faces", self.min_faces, self.max_faces),
+        ):
+            for bound in (low, high):
+                if bound is not None and not 0 <= bound < LARGEST:
+                    raise UsageError(f"a bound of {what} is {bound}; it must be 0 to {LARGEST:g}.")
+            if low is not None and high is not None and low > high:
+                raise UsageError(f"{what} of at least {low} and at most {high}: no number is both.")
+
+    def words(self) -> str:
+        """The same for people: what is asked for, one after the other."""
+        parts = []
+        for what, low, high in (
+            ("size", self.min_size, self.max_size),
+            ("faces", self.min_faces, self.max_faces),
+        ):
+            parts += [f"{what} at least {low:,}"] if low is not None else []
+            parts += [f"{what} at most {high:,}"] if high is not None else []
+        parts += [f"format {' or '.join(self.formats)}"] if self.formats else []
+        parts += [f"in folder '{self.folder}'"] if self.folder else []
+        parts += [f"tag '{self.tag}'"] if self.tag is not None else []
+        return ", ".join(parts)
 
     def sql(self) -> str | None:
         """The same as a condition of SQL on the library's columns; None where nothing is asked for."""
@@ -186,7 +215,7 @@ def ask(
     if top < 1:
         raise UsageError(f"top is {top}; it must be 1 or more")
     queries = [query] if isinstance(query, str | os.PathLike) else list(query)
-    if not queries:
+    if not queries or not all(os.fspath(one) for one in queries):
         raise UsageError("search needs a query: a shape file, a picture or the name of a shape")
     what = sought(library, queries, model, limits)
     _check_over(what, over)
@@ -220,7 +249,7 @@ def sought(
 ) -> list[Sought]:
     """What queries look for. Raises CrosshapeError where one is no file and no name, or gives nothing."""
     found: list[Sought] = []
-    loaded: Model | None = None
+    loaded = library_model(library, _embedded_by(library), model) if model is not None else None
     for query in queries:
         path = Path(query)
         if not _exists(path):
@@ -328,11 +357,11 @@ def usual_scores(library: Library, shapes: Gallery, over: str, picture: bool) ->
 def allowed(library: Library, shapes: Gallery, where: Where | None) -> np.ndarray | None:
     """(N,) bool: which shapes have the facts that are asked for; None for all. Raises CrosshapeError for none."""
     condition = where.sql() if where else None
-    if condition is None:
+    if where is None or condition is None:
         return None
     names = filtered(library, condition)
     if not names:
-        raise CrosshapeError(f"no shape of {library.path} has these facts: {condition}.")
+        raise CrosshapeError(f"no shape of {library.path} has these facts: {where.words()}.")
     return np.isin(np.asarray(shapes.names, dtype=object), np.asarray(names, dtype=object))
 
 

@@ -9,6 +9,7 @@ least REVIEW were, else there is *not enough evidence*.
 from __future__ import annotations
 
 import csv
+import warnings
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -199,7 +200,10 @@ def _held_out(vectors: np.ndarray, truth: np.ndarray, tags: list[str], seed: int
     folds = min(FOLDS, *(int((truth == tag).sum()) for tag in tags))
     out = np.zeros((len(truth), len(tags)))
     rare = np.where(np.isin(truth, tags), truth, "\0")
-    for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(vectors, rare):
+    with warnings.catch_warnings():  # the rare ones together may be fewer than the folds
+        warnings.filterwarnings("ignore", "The least populated class")
+        parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(vectors, rare))
+    for train, test in parts:
         out[test] = _scores(vectors[train], truth[train], vectors[test], tags)
     return out
 

@@ -174,7 +174,8 @@ def load_shape(path: str | PathLike[str], limits: Limits | None = None, up: str 
     except UnreadableShape as error:
         other = foreign(data, suffix)
         if other:
-            raise UnreadableShape(f"{other}, not {suffix[1:].upper()}") from None
+            wanted = f"not {suffix[1:].upper()}" if suffix in FORMATS else "and no shape"
+            raise UnreadableShape(f"{other}, {wanted}") from None
         raise error.with_traceback(None) from None
     except MemoryError:
         raise UnreadableShape("needs more memory than it is given") from None
