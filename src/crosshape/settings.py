@@ -135,7 +135,6 @@ RECIPES: dict[str, TrainSettings] = {
         cross_cloud_weight=1.0,
         cosine_weight=1.0,
         projection=256,
-        augmentation="strong",
     ),
 }
 
