@@ -20,7 +20,7 @@ from crosshape.learning.run import METRICS, STATE, read_metrics, read_settings
 from crosshape.learning.training import Learner, learning_rate, train
 from crosshape.learning.verdict import Verdict, hold_out, measure, words
 from crosshape.networks.model import load_model, untrained_model
-from crosshape.settings import RECIPES, TrainSettings, changed
+from crosshape.settings import RECIPES, PrepareSettings, TrainSettings, changed
 
 SMALL = replace(RECIPES["dense"], points=128, image_size=32, batch_size=4, epochs=4, projection=16)
 
@@ -376,9 +376,9 @@ def test_the_verdict_knows_a_perfect_model_and_a_blind_one(random):
 
 
 def test_a_model_that_comes_along_is_found_by_name_and_joins_the_verdict(
-    made_library, tmp_path, monkeypatch, capsys
+    made_library, made_folder, tmp_path, monkeypatch, capsys
 ):
-    model = untrained_model(TINY, points=128, image_size=16, clouds=made_library.points())
+    model = untrained_model(TINY, points=128, image_size=48, clouds=made_library.points())
     model.card["name"] = "parts"
     model.save(tmp_path / "weights" / "parts", half=True)
     monkeypatch.setattr("crosshape.networks.model.SHIPPED", tmp_path / "weights")
@@ -395,7 +395,9 @@ def test_a_model_that_comes_along_is_found_by_name_and_joins_the_verdict(
         crosshape.load("prts")
     monkeypatch.setattr("crosshape.learning.verdict.LEAST", 10)
     settings = replace(SMALL, epochs=1, held_out=0.25)
-    train(made_library, tmp_path / "run", settings=settings, network=TINY)
+    prepare = PrepareSettings(points=256, views=4, image_size=48)  # larger than what is learned from
+    library = crosshape.add(made_folder, tmp_path / "large.lance", settings=prepare, workers=1)
+    train(library, tmp_path / "run", settings=settings, network=TINY)
     assert re.search(r"trained .*\n  untrained .*\n  parts ", capsys.readouterr().err)
     card = json.loads((tmp_path / "run" / "card.json").read_text())
     assert list(card["verdict"]) == ["trained", "untrained", "parts"]

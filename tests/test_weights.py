@@ -35,7 +35,7 @@ def test_they_are_small_and_say_what_they_are():
 
 def test_a_library_is_embedded_and_searched_without_training(made_folder, tmp_path, capsys):
     path = tmp_path / "parts.lance"
-    crosshape.add(made_folder, path, settings=PrepareSettings(views=3, image_size=64), workers=1)
+    crosshape.add(made_folder, path, settings=PrepareSettings(views=3, image_size=112), workers=1)
     assert main(["embed", "modelnet40", str(path)]) == 0
     assert "12 of 12 shapes embedded" in capsys.readouterr().out
     assert main(["search", str(path), str(made_folder / "mug" / "mug_1.stl"), "--top", "1", "--json"]) == 0

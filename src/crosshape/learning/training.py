@@ -25,7 +25,7 @@ from crosshape.learning import losses
 from crosshape.learning import run as folder
 from crosshape.learning.augment import augment_points, augment_views
 from crosshape.learning.calibration import calibrate
-from crosshape.learning.verdict import hold_out, measure, words
+from crosshape.learning.verdict import gallery, hold_out, measure, words
 from crosshape.networks.allocator import keep_memory
 from crosshape.networks.model import (
     Model,
@@ -118,7 +118,7 @@ def train(
         say(f"  crosshape train {shapes.path} {run} --resume")
         raise
     if len(held):
-        tell(learner.model, points, views, held, run, quiet)
+        tell(learner.model, shapes, points, views, held, run, quiet)
     return learner.model
 
 
@@ -132,18 +132,33 @@ def make_ready(
 
 
 def tell(
-    model: Model, points: np.ndarray, views: np.ndarray, held: np.ndarray, run: Path, quiet: bool = False
+    model: Model,
+    library: Library,
+    points: np.ndarray,
+    views: np.ndarray,
+    held: np.ndarray,
+    run: Path,
+    quiet: bool = False,
 ) -> None:
-    """Say, and write on the card, whether training helped, judged without labels on held-out shapes."""
+    """Say, and write on the card, whether training helped, judged without labels on held-out shapes.
+
+    Models that come along are asked as well, on larger views where they want them and the library has them.
+    """
     floor = untrained_model(
         model.settings, points=model.point_count, image_size=model.image_size, clouds=points, views=views
     )
-    verdicts = {"trained": measure(model, points, views, held)}
-    verdicts["untrained"] = measure(floor.to(model.device), points, views, held)
+    rows = gallery(len(points), held)
+    mine = np.searchsorted(rows, held)
+    some, seen = np.asarray(points[rows]), np.asarray(views[rows])
+    verdicts = {"trained": measure(model, some, seen, mine)}
+    verdicts["untrained"] = measure(floor.to(model.device), some, seen, mine)
+    names = [library.names[row] for row in rows]
     for name in shipped():
         other = load_model(name, str(model.device))
-        if other.image_size <= views.shape[2]:
-            verdicts[name] = measure(other, points, views, held)
+        if other.image_size > library.settings.image_size:
+            continue
+        large = library.views(names, size=other.image_size) if other.image_size > seen.shape[2] else seen
+        verdicts[name] = measure(other, some, large, mine)
     model.card["verdict"] = {name: asdict(verdict) for name, verdict in verdicts.items()}
     model.save(run)
     if not quiet:

@@ -39,17 +39,22 @@ def hold_out(count: int, share: float, seed: int) -> np.ndarray:
     return np.sort(order[: max(1, min(round(share * count), GALLERY // 2))])
 
 
+def gallery(count: int, held: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Sorted rows (G,) of `count` shapes: the held-out ones and, up to GALLERY, others among which they are sought."""
+    others = np.setdiff1d(np.arange(count), held)
+    chance = np.random.Generator(np.random.PCG64([seed, 79]))
+    return np.sort(np.concatenate([held, chance.permutation(others)[: max(0, GALLERY - len(held))]]))
+
+
 def measure(model: Model, points: np.ndarray, views: np.ndarray, held: np.ndarray, seed: int = 0) -> Verdict:
-    """Points (N, P, 3) and views (N, V, S, S) of a library, rows (H,) that training never saw -> Verdict.
+    """Points (G, P, 3) and views (G, V, S, S) of a `gallery`, rows (H,) of it that training never saw -> Verdict.
 
     The judge answers for every held-out picture with every held-out cloud, true and false pairs of equal
-    weight (0.5 is chance). A shape is found where it is the nearest of up to 300, by cosine. Views are scaled
+    weight (0.5 is chance). A shape is found where it is the nearest of the gallery, by cosine. Views are scaled
     down to the size that the model reads.
     """
     chance = np.random.Generator(np.random.PCG64([seed, 78]))
-    others = np.setdiff1d(np.arange(len(points)), held)
-    others = np.sort(chance.permutation(others)[: GALLERY - len(held)])
-    rows = np.concatenate([held, others])
+    rows = np.concatenate([held, np.setdiff1d(np.arange(len(points)), held)])
     ring = views.shape[1]
     shown = chance.integers(ring, size=len(held))
 
