@@ -314,6 +314,7 @@ def test_all_leaves_out_what_the_data_cannot_do(run, clouds, cache, capsys):
 @pytest.mark.parametrize(
     ("more", "status", "text"),
     [
+        (["--split", "0"], 2, "there is no fifth 0; --split takes 1 to 5"),
         (["--split", "7"], 2, "there is no fifth 7; --split takes 1 to 5"),
         (["--features", "views"], 2, "recognition-3d takes points as features, not views"),
         (["--layout", "modelnot"], 2, "did you mean 'modelnet'?"),

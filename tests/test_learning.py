@@ -13,8 +13,10 @@ import torch
 from conftest import TINY
 
 import crosshape
+from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.learning import losses
+from crosshape.learning import run as folder
 from crosshape.learning.augment import augment_points, augment_views, clutter
 from crosshape.learning.run import METRICS, STATE, read_metrics, read_settings
 from crosshape.learning.training import Learner, learning_rate, train
@@ -251,6 +253,48 @@ def test_words_that_contradict_or_find_nothing(made_library, tmp_path):
         train(made_library, tmp_path / "file", settings=SMALL)
 
 
+def test_another_process_at_work_is_left_alone(made_library, tmp_path):
+    """Neither its half-written files nor its run are touched by a second one."""
+    train(made_library, tmp_path / "run", settings=replace(SMALL, epochs=1), network=TINY, quiet=True)
+    half = tmp_path / "run" / f".{STATE}.abc"
+    half.write_bytes(b"half")
+    with folder.alone(tmp_path / "run"):
+        for words in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(CrosshapeError, match="another process is training into"):
+                train(made_library, tmp_path / "run", settings=SMALL, network=TINY, **words)
+    assert half.exists() and (tmp_path / "run" / STATE).exists()
+    train(made_library, tmp_path / "run", resume=True, quiet=True)
+    assert not half.exists()
+
+
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        (
+            "--resume --epochs 9 --set k=4",
+            "--resume goes on with the settings of the run; leave --epochs, --set out",
+        ),
+        ("--epochs 2 --minutes 1", "--minutes sets the number of epochs; give --epochs or --minutes"),
+        ("--set recipe=paper", "--set recipe=paper: name the recipe with --recipe"),
+    ],
+)
+def test_words_of_training_that_exclude_each_other(made_library, tmp_path, capsys, words, reason):
+    assert main(["train", str(made_library.path), str(tmp_path / "run"), *words.split()]) == 2
+    assert capsys.readouterr().err == f"crosshape: {reason}\n"
+
+
+def test_what_a_run_started_from_stays_on_its_card(made_library, tmp_path):
+    one = train(made_library, tmp_path / "one", settings=replace(SMALL, epochs=1), network=TINY, quiet=True)
+    one.card["license"] = "for research"
+    one.save(tmp_path / "one")
+    settings = replace(SMALL, epochs=1)
+    two = train(made_library, tmp_path / "two", settings=settings, initial=tmp_path / "one", quiet=True)
+    again = train(made_library, tmp_path / "two", resume=True, quiet=True)
+    for model in (two, again):
+        assert model.card["started_from"] == f"{tmp_path / 'one'} ({one.fingerprint})"
+        assert model.card["license"] == "for research"
+
+
 def test_a_broken_state_is_named(made_library, tmp_path):
     run = tmp_path / "run"
     train(made_library, run, settings=replace(SMALL, epochs=1), network=TINY, quiet=True)
@@ -287,6 +331,11 @@ def test_settings_that_do_not_exist(values, words):
         ({"optimiser": "adam"}, "setting 'optimiser' is 'adam'; it must be sgd or adamw"),
         ({"points": 4096}, "setting 'points' is 4096; it must be 32 to 256"),
         ({"batch_size": 1}, "setting 'batch_size' is 1; it must be 2 to 65536"),
+        (
+            {"cross_view": "none", "cross_modality": "none", "cross_cloud_weight": 0.0, "cosine_weight": 0.0},
+            "there is nothing to learn from: of cross_view, cross_modality, cross_cloud_weight and cosine_weight one "
+            "must be on, and no weight below 0",
+        ),
         ({"seed": -1}, "setting 'seed' is -1; it must be 0 to 9223372036854775807"),
     ],
 )

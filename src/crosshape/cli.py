@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         import difflib
 
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = f"; did you mean '{near[0]}'?" if near else "."
         print(f"crosshape: there is no command '{words[0]}'{hint} See crosshape --help.", file=sys.stderr)
         return 2
     return run_command(words[0], words[1:])

@@ -31,7 +31,11 @@ def run(options: argparse.Namespace) -> int:
         return _list_layouts(options.json)
     if not options.what:
         return _list_known(options.json)
-    if options.what[0] == "get" and len(options.what) > 1:
+    if options.what == ["get"]:
+        raise UsageError(
+            "name a data set: crosshape datasets get NAME [FOLDER]; crosshape datasets lists them"
+        )
+    if options.what[0] == "get":
         return _get(options.what[1:], options.json)
     if len(options.what) > 1:
         raise UsageError("give one path, or: crosshape datasets get NAME [FOLDER]")

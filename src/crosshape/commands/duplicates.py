@@ -48,6 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from crosshape.console import Progress, print_json, print_table, say
     from crosshape.errors import MOST_WORKERS, UsageError, check_count
+    from crosshape.files import check_place
     from crosshape.library.library import open_library
     from crosshape.search.duplicates import KINDS, find_duplicates
 
@@ -59,6 +60,11 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--kinds names none; known are {', '.join(KINDS)}")
     check_count("--workers", options.workers, MOST_WORKERS)
     check_count("--seed", options.seed, (1 << 63) - 1, least=0)
+    if options.calibrate is not None and (options.csv or options.html or options.kinds):
+        raise UsageError("--calibrate prints scores; leave --csv, --html and --kinds out")
+    for place in (options.csv, options.html):
+        if place:
+            check_place(place)
     library = open_library(options.library)
     if options.calibrate is not None:
         return show_calibration(library, options)

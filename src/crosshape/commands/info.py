@@ -44,6 +44,11 @@ def run(options: argparse.Namespace) -> int:
         return 0
     width = max(map(len, facts))
     for name, value in facts.items():
+        if name == "validation" and isinstance(value, dict) and isinstance(value.get("figures"), list):
+            print(f"{name:<{width}}  {printable(_text({k: v for k, v in value.items() if k != 'figures'}))}")
+            for figure in value["figures"]:
+                print(f"{'':<{width}}  {printable(_text(figure))}")
+            continue
         text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _text(value)
         print(f"{name.replace('_', ' '):<{width}}  {printable(text)}")
     return 0

@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from crosshape.console import print_json, print_table, say
+    from crosshape.files import check_place
     from crosshape.library.library import open_library
     from crosshape.search.query import Where, ask
 
@@ -66,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
         options.folder,
         options.tag,
     )
+    if options.html:
+        check_place(options.html)
     library = open_library(options.library)
     is_file = any(Path(query).is_file() for query in options.query)
     answer = ask(

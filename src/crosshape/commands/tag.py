@@ -42,9 +42,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from crosshape.console import print_json, print_table, say
+    from crosshape.files import check_place
     from crosshape.library.library import open_library
     from crosshape.search.tags import STATES, propose, write_tags
 
+    if options.csv:
+        check_place(options.csv)
     library = open_library(options.library)
     labels, refused = gathered(library, options.labels)
     learned, proposals = propose(library, labels, over=options.over, refused=refused)

@@ -17,6 +17,9 @@ from typing import Any
 from crosshape.errors import UsageError
 from crosshape.settings import RECIPES, NetworkSettings, TrainSettings, changed
 
+SIZES = ("epochs", "minutes", "batch_size", "points", "image_size", "seed")
+"""Options that are settings, and how long."""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("library", metavar="LIBRARY", help="made by `crosshape add`")
@@ -61,6 +64,12 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 def run(options: argparse.Namespace) -> int:
     training, network = chosen(options)
+    given = [f"--{name.replace('_', '-')}" for name in SIZES if getattr(options, name) is not None]
+    given += ["--set"] * bool(options.set) + ["--from"] * bool(options.initial)
+    if options.resume and given:
+        raise UsageError(f"--resume goes on with the settings of the run; leave {', '.join(given)} out")
+    if options.epochs is not None and options.minutes is not None:
+        raise UsageError("--minutes sets the number of epochs; give --epochs or --minutes")
     if options.minutes is not None and not 0 < options.minutes < 1e6:
         raise UsageError(f"--minutes is {options.minutes}; it must be above 0")
     import signal
@@ -98,6 +107,8 @@ def chosen(options: argparse.Namespace) -> tuple[TrainSettings, NetworkSettings 
     network: dict[str, Any] = {}
     for text in options.set:
         name, sign, value = text.partition("=")
+        if name == "recipe":
+            raise UsageError(f"--set {text}: name the recipe with --recipe")
         if not sign:
             raise UsageError(f"--set {text}: write NAME=VALUE, as in --set batch_size=16")
         try:

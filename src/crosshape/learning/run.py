@@ -84,6 +84,17 @@ def _part(table: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
     return part
 
 
+def _clean(run: Path, everything: bool) -> None:
+    """Remove what a killed process was writing, or all of a run."""
+    for name in (STATE, METRICS, SETTINGS, "model.safetensors", "card.json"):
+        for half in run.glob(f".{name}.*"):
+            half.unlink(missing_ok=True)
+        if everything:
+            (run / name).unlink(missing_ok=True)
+    for name in ("tensorboard", "cache") if everything else ():
+        shutil.rmtree(run / name, ignore_errors=True)
+
+
 def begin(run: Path, resume: bool, overwrite: bool) -> bool:
     """Make the folder; whether there is a run to go on with.
 
@@ -94,9 +105,9 @@ def begin(run: Path, resume: bool, overwrite: bool) -> bool:
         raise UsageError("--resume continues a run and --overwrite replaces it; give one of them.")
     if run.exists() and not run.is_dir():
         raise CrosshapeError(f"{run} is a file; give a folder for the run.")
-    for name in (SETTINGS, STATE, METRICS, "model.safetensors", "card.json"):
-        for half in run.glob(f".{name}.*"):  # what a killed process was writing
-            half.unlink(missing_ok=True)
+    if (run / ".lock").exists():
+        with alone(run):  # another process at work there is told before anything is touched
+            _clean(run, overwrite)
     there = (run / SETTINGS).exists()
     if not there:
         if run.is_dir() and any(not p.name.startswith(".") for p in run.iterdir()):
@@ -106,10 +117,7 @@ def begin(run: Path, resume: bool, overwrite: bool) -> bool:
         run.mkdir(parents=True, exist_ok=True)
         return False
     if overwrite:
-        for name in (STATE, METRICS, SETTINGS, "model.safetensors", "card.json"):
-            (run / name).unlink(missing_ok=True)
-        for name in ("tensorboard", "cache"):
-            shutil.rmtree(run / name, ignore_errors=True)
+        _clean(run, overwrite)
         return False
     if not resume:
         raise CrosshapeError(

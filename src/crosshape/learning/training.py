@@ -107,7 +107,11 @@ def train(
         learner = Learner(points, views, network, training, place, learner.model, rows)
     if not resume or not (run / folder.SETTINGS).exists():
         facts = {"library": str(shapes.path), "version": __version__, "threads": torch.get_num_threads()}
+        if start:
+            facts["started_from"] = f"{initial} ({start.fingerprint})"
+            facts |= {name: start.card[name] for name in ("license",) if name in start.card}
         folder.write_settings(run, network, training, **facts)
+    learner.origin = {name: facts[name] for name in ("started_from", "license") if name in facts}
     try:
         with folder.alone(run):
             learner.run(run, quiet)
@@ -179,6 +183,17 @@ def check(settings: TrainSettings, library: Library) -> None:
             raise UsageError(
                 f"setting '{name}' is {getattr(settings, name)!r}; it must be {' or '.join(known)}"
             )
+    weights = [
+        settings.cross_view_weight if settings.cross_view != "none" else 0,
+        settings.cross_modality_weight if settings.cross_modality != "none" else 0,
+        settings.cross_cloud_weight,
+        settings.cosine_weight,
+    ]
+    if min(weights) < 0 or not any(weights):
+        raise UsageError(
+            "there is nothing to learn from: of cross_view, cross_modality, cross_cloud_weight and cosine_weight "
+            "one must be on, and no weight below 0"
+        )
     bounds = {
         "epochs": (1, 100_000),
         "batch_size": (2, 1 << 16),
@@ -233,6 +248,7 @@ class Learner:
         self.names, parameters = zip(*self._parameters(), strict=True)
         self.optimiser = _optimiser(settings, list(self.names), list(parameters))
         self.generator = torch.Generator(device=device)
+        self.origin: dict[str, Any] = {}
 
     def run(self, run: Path, quiet: bool = False) -> None:
         """Train from where the run stands to the end; save after every epoch, in between, and on Ctrl-C."""
@@ -426,6 +442,7 @@ class Learner:
         return {
             "name": run.name,
             "trained_on": f"{len(self.rows)} shapes",
+            **self.origin,
             "recipe": self.settings.recipe,
             "epochs": round(self.place.step / self.steps_per_epoch, 3),
             "minutes": round(self.place.seconds / 60, 1),

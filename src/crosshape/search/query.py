@@ -522,4 +522,4 @@ def _unknown(name: str, library: Path, names: list[str]) -> str:
     near = ends or difflib.get_close_matches(name, names, n=1)
     if near:
         return f"{text}; did you mean '{near[0]}'?"
-    return f"{text}. See the names: crosshape info {library}"
+    return f"{text}. Names there are like '{names[0]}'." if names else f"{text}, which is empty."
