@@ -58,7 +58,7 @@ def counts(library: Library) -> tuple[int, int, int, int, int]:
 class Inline:
     """The guard without processes, for speed; backwards, to show that the order does not matter."""
 
-    def __init__(self, workers: int | None, limits: Limits, warm: object) -> None:
+    def __init__(self, workers: int | None, limits: Limits, warm: object = None) -> None:
         pass
 
     def __enter__(self) -> Inline:
@@ -274,6 +274,41 @@ def test_a_library_cannot_take_the_place_of_something_else(tmp_path: Path, inlin
         add(file, "/proc/parts.lance", settings=SMALL)
     (tmp_path / "blank").mkdir()
     assert counts(add(file, tmp_path / "blank", settings=SMALL)) == (1, 1, 0, 0, 0)
+
+
+def test_a_file_is_one_shape_whichever_folder_it_was_found_from(tmp_path: Path, inline: None) -> None:
+    for i, name in enumerate(("a.off", "sub/a.off", "sub/b.off")):
+        write_box(tmp_path / "shapes" / name, 1.0 + i)
+    path = tmp_path / "parts.lance"
+    add(tmp_path / "shapes", path, settings=SMALL)
+    library = add(tmp_path / "shapes" / "sub", path)  # its a.off is sub/a.off, not the other a.off
+    assert counts(library) == (2, 0, 0, 2, 0) and library.names == ["a.off", "sub/a.off", "sub/b.off"]
+    write_box(tmp_path / "shapes" / "sub" / "b.off", 7.0)
+    assert counts(add(tmp_path / "shapes" / "sub" / "b.off", path)) == (1, 0, 1, 0, 0)
+    library = add(tmp_path / "shapes" / "sub", path, prefix="mine")  # asked for by name
+    assert counts(library) == (2, 2, 0, 0, 0) and library.names[1:3] == ["mine/a.off", "mine/b.off"]
+
+
+def test_links_that_are_not_followed_are_said(
+    tmp_path: Path, inline: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_box(tmp_path / "shapes" / "a.off")
+    write_box(tmp_path / "elsewhere" / "b.off")
+    (tmp_path / "shapes" / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "shapes" / "b.off").symlink_to(tmp_path / "elsewhere" / "b.off")
+    path = str(tmp_path / "parts.lance")
+    assert main(["add", str(tmp_path / "shapes"), path, *OPTIONS]) == 0
+    out, err = capsys.readouterr()
+    assert "(1 found = 1 added" in out and "2 links to other folders were not followed, such as" in err
+    assert main(["add", str(tmp_path / "shapes"), path, "--json"]) == 0
+    assert "2 links to other folders" in capsys.readouterr().err
+    assert main(["check", str(tmp_path / "shapes"), "--workers", "1"]) == 0
+    assert "2 links to other folders" in capsys.readouterr().err
+    (tmp_path / "shapes" / "a.off").unlink()
+    assert main(["add", str(tmp_path / "shapes"), path]) == 1
+    assert "2 links to other folders" in capsys.readouterr().err
+    assert main(["add", "", path]) == 2
+    assert "the path of the shapes is empty" in capsys.readouterr().err
 
 
 def test_names_are_kept_as_they_are(tmp_path: Path, inline: None) -> None:

@@ -18,7 +18,7 @@ from crosshape.library.library import Library, open_library
 from crosshape.networks.model import load_model, untrained_model
 from crosshape.search import index, query
 from crosshape.search.pictures import object_mask, read_picture
-from crosshape.search.query import Where, ask, best, gallery, search, unit
+from crosshape.search.query import Where, ask, best, gallery, place_of, search, unit
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,15 @@ def test_an_unknown_query(embedded_library: Library, query: str, text: str) -> N
         f"'{query}' is neither a file nor the name of a shape in {embedded_library.path}"
     )
     assert any(part in str(error.value) for part in text.split("|"))
+
+
+def test_accents_may_be_written_either_way() -> None:
+    names = sorted(["cafe\u0301.off", "caf\u00e9/a.off", "tee.off"])
+    assert place_of(names, "caf\u00e9.off") == names.index("cafe\u0301.off")
+    assert place_of(names, "cafe\u0301/a.off") == names.index("caf\u00e9/a.off")
+    assert place_of(names, "tee.off") == names.index("tee.off") and place_of(names, "th\u00e9.off") is None
+    both = sorted(["cafe\u0301.off", "caf\u00e9.off"])
+    assert [place_of(both, name) for name in both] == [0, 1]
 
 
 def test_wrong_usage(embedded_library: Library, capsys: pytest.CaptureFixture[str]) -> None:

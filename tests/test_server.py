@@ -1001,6 +1001,11 @@ def test_the_parts_of_a_shape_whose_file_is_gone_are_those_of_its_points(embedde
     assert sum(part["share"] for part in answer["parts"]) == pytest.approx(1, abs=1e-3)
 
 
+def test_serve_refuses_a_model_that_is_none(copied, tmp_path, capsys):
+    assert main(["serve", str(copied), "--port", "0", "--no-browser", "--model", str(tmp_path / "none")]) == 1
+    assert str(tmp_path / "none") in capsys.readouterr().err
+
+
 def test_serve_refuses_a_head_that_does_not_fit(copied, head, tmp_path, capsys):
     words = ["serve", str(copied), "--port", "0", "--no-browser", "--head"]
     assert main([*words, str(tmp_path / "none")]) == 1

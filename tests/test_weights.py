@@ -9,9 +9,10 @@ import pytest
 
 import crosshape
 from crosshape.cli import main
+from crosshape.learning.run import write_settings
 from crosshape.library.library import open_library
 from crosshape.networks.model import SHIPPED, load_model, shipped, untrained_model
-from crosshape.settings import PrepareSettings
+from crosshape.settings import NetworkSettings, PrepareSettings, TrainSettings
 from crosshape.shapes.made import CLASSES, make_shape
 from crosshape.shapes.surface import normalise, sample_surface
 from crosshape.tasks.retrieval import retrieve
@@ -51,6 +52,26 @@ def test_info_shows_their_card(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "crosshape: modelnet41 does not exist. Models that come with crosshape: modelnet40.\n"
     )
+
+
+def test_info_tells_an_unfinished_run_and_a_head(tmp_path, capsys):
+    card = {"name": "parts", "epochs": 3.0}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    write_settings(tmp_path, NetworkSettings(), TrainSettings(epochs=9))
+    assert main(["info", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"].startswith("unfinished, nothing saved yet; go on: ")
+    (tmp_path / "card.json").write_text(json.dumps({**card, "epochs": 9.0}))
+    assert main(["info", str(tmp_path), "--json"]) == 0
+    assert "state" not in json.loads(capsys.readouterr().out)
+    head = tmp_path / "head"
+    head.mkdir()
+    words = {"model": "0badcafe", "classes": {"mug": ["body", "handle"]}, "learned_from": {"shapes": 4}}
+    (head / "head.json").write_text(json.dumps(words))
+    assert main(["info", str(head), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"kind": "head", "path": str(head), **words}
+    (head / "head.json").write_text("[]")
+    assert main(["info", str(head)]) == 1
+    assert "is not the card of a head" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -82,6 +82,7 @@ def run_demo(
     from crosshape.learning.training import train
     from crosshape.library.adding import add
     from crosshape.library.embedding import embed
+    from crosshape.networks.model import choose_device
     from crosshape.shapes.made import CLASSES, write_shapes
 
     started = time.monotonic()
@@ -92,6 +93,7 @@ def run_demo(
         )
     if not (0 < settings.minutes < 10_000 and 0 <= settings.seed < 1000):
         raise UsageError("--minutes must be more than 0, --seed between 0 and 999.")
+    choose_device(device)
     folder = Path(folder)
     begin(folder, settings, overwrite)
     libraries = []

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.library.adding import add
     from crosshape.library.library import is_library, open_library
     from crosshape.settings import Limits, PrepareSettings
+    from crosshape.shapes.files import links_words
 
     chosen = {
         name: getattr(options, name)
@@ -96,6 +98,7 @@ def run(options: argparse.Namespace) -> int:
         for one in report.skipped:
             print_json({"path": one.path, "reason": one.reason})
         summary = {**vars(report), "skipped": len(report.skipped), "seconds": round(report.seconds, 3)}
+        del summary["unfollowed"]  # said in words
         print_json(summary)
     else:
         for one in report.skipped:
@@ -103,6 +106,8 @@ def run(options: argparse.Namespace) -> int:
         print(
             f"{printable(options.library)}: {len(library):,} shapes ({report}) in {duration(report.seconds)}"
         )
+    if report.unfollowed:
+        say(links_words([Path(path) for path in report.unfollowed]))
     return 1 if report.skipped else 0
 
 
@@ -113,7 +118,6 @@ def _stop(*_: object) -> None:
 def _compiled() -> bool:
     """Whether numba's compiled renderer lies where it is kept by default; if not, a line too many is said."""
     import os
-    from pathlib import Path
 
     import crosshape
 

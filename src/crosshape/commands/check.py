@@ -13,6 +13,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.console import Progress, duration, print_json, printable, say
     from crosshape.errors import MOST_WORKERS, CrosshapeError, UsageError, check_count
     from crosshape.settings import Limits
-    from crosshape.shapes.files import FORMATS, find_shapes
+    from crosshape.shapes.files import FORMATS, find_shapes, links_words
 
     for name in ("max_faces", "max_bytes", "workers"):
         value = getattr(options, name)
@@ -56,7 +57,8 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
     check_count("--workers", options.workers, MOST_WORKERS)
     limits = dataclasses.replace(Limits(), max_faces=options.max_faces, max_bytes=options.max_bytes)
-    found = find_shapes(options.shapes)
+    away: list[Path] = []
+    found = find_shapes(options.shapes, away)
     if not found:
         raise CrosshapeError(f"{options.shapes} holds no shapes; known are {' '.join(FORMATS)}.")
     progress = Progress("checking", len(found), "files")
@@ -79,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
         f"{len(found):,} files: {loaded:,} load ({noted:,} with notes), {len(found) - loaded:,} do not; "
         f"{duration(time.monotonic() - start)}."
     )
+    if away:
+        say(links_words(away))
     return 0 if loaded == len(found) else 1
 
 
@@ -86,6 +90,7 @@ def check(
     found: list[Found], limits: Limits, up: str, workers: int | None
 ) -> Iterator[tuple[Found, dict[str, Any], tuple[str, ...]]]:
     """For every file, in the order given: the file, its line of --json, and what was dropped in loading."""
+    from crosshape.shapes.files import encodable
     from crosshape.shapes.guard import Guard
 
     finished: dict[Found, Any] = {}
@@ -96,7 +101,10 @@ def check(
             finished[item] = result
             while awaited in finished:
                 result = finished.pop(awaited)
-                yield awaited, _line(awaited, result), result[3] if isinstance(result, tuple) else ()
+                notes = result[3] if isinstance(result, tuple) else ()
+                if not encodable(str(awaited.path)):
+                    notes = (*notes, "its name is not valid UTF-8, so it cannot be added")
+                yield awaited, _line(awaited, result), notes
                 awaited = next(ahead, None)
 
 

@@ -137,6 +137,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.tasks.segmentation import load_part_set
 
     check_count("--workers", options.workers, MOST_WORKERS)
+    check_count("--seeds", options.seeds, 1000)
     if options.split is not None and not 1 <= options.split <= 5:
         raise UsageError(f"there is no fifth {options.split}; --split takes 1 to 5")
     start = time.monotonic()

@@ -4,6 +4,7 @@ crosshape info parts.lance
 crosshape info runs/parts
 crosshape info bracket.stl
 crosshape info modelnet40       a model that comes with crosshape
+crosshape info heads/parts      a head that colours parts
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def run(options: argparse.Namespace) -> int:
             sorted(folder.name for folder in ours.parent.iterdir() if (folder / "card.json").is_file())
         )
         raise CrosshapeError(f"{path} does not exist. Models that come with crosshape: {known}.")
-    if (path / "card.json").is_file():
+    if (path / "head.json").is_file():
+        facts = about_head(path)
+    elif (path / "card.json").is_file():
         facts = about_run(path)
     elif any((path / name).is_file() for name in ("run.toml", "model.safetensors")):
         raise CrosshapeError(f"{path} is a run without its card.json: not saved yet, or incomplete.")
@@ -59,6 +62,7 @@ def about_library(path: Path) -> dict[str, Any]:
     from collections import Counter
 
     from crosshape.library.library import open_library
+    from crosshape.search.tags import stored_tags
 
     library = open_library(path)
     settings = library.settings
@@ -76,6 +80,7 @@ def about_library(path: Path) -> dict[str, Any]:
         "supersample": settings.supersample,
         "up": settings.up,
         "features": {model or "none": count for model, count in library.models().most_common()},
+        "tags": dict(Counter(tag for some in stored_tags(library).values() for tag in some).most_common()),
         "with_notes": sum(bool(notes) for notes in facts["notes"].to_pylist()),
         "version": library.version,
         "bytes_on_disk": sum(files),
@@ -86,6 +91,7 @@ def about_run(path: Path) -> dict[str, Any]:
     """What the card of a run says. Raises CrosshapeError where it cannot be read."""
     from crosshape.errors import CrosshapeError
     from crosshape.files import parse_json
+    from crosshape.learning.run import SETTINGS, progress_of, read_settings
 
     try:
         card = parse_json((path / "card.json").read_bytes())
@@ -93,7 +99,32 @@ def about_run(path: Path) -> dict[str, Any]:
             raise ValueError("no object")
     except ValueError as error:
         raise CrosshapeError(f"{path / 'card.json'} is not the card of a run: {error}.") from None
-    return {"kind": "run", "path": str(path), **card}
+    facts = {"kind": "run", "path": str(path), **card}
+    if (path / SETTINGS).is_file():
+        epochs = read_settings(path)[1].epochs
+        if isinstance(card.get("epochs"), int | float) and card["epochs"] < epochs:
+            facts["state"] = (
+                f"unfinished, {progress_of(path)}; go on: crosshape train LIBRARY {path} --resume"
+            )
+    return facts
+
+
+def about_head(path: Path) -> dict[str, Any]:
+    """What the card of a head says. Raises CrosshapeError where it cannot be read."""
+    from crosshape.errors import CrosshapeError
+    from crosshape.files import parse_json
+
+    try:
+        card = parse_json((path / "head.json").read_bytes())
+        return {
+            "kind": "head",
+            "path": str(path),
+            "model": str(card["model"]),
+            "classes": {name: [str(part) for part in parts] for name, parts in card["classes"].items()},
+            "learned_from": dict(card["learned_from"]),
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CrosshapeError(f"{path / 'head.json'} is not the card of a head. Learn it again.") from None
 
 
 def about_file(path: Path) -> dict[str, Any]:

@@ -72,6 +72,8 @@ def run(options: argparse.Namespace) -> int:
 
         service = Service(Path(options.library), options.model, head=options.head)
         try:
+            if options.model:
+                service.check_model()
             if options.head:
                 service.check_head()
             settings = GateSettings(host=options.host, names=tuple(options.name), token=token)

@@ -26,7 +26,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the folder to write: settings, weights, log, card")
     parser.add_argument("--recipe", choices=list(RECIPES), default="dense", help="default: dense")
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the library")
-    parser.add_argument("--minutes", type=float, metavar="M", help="as many epochs as fit in M minutes")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="as many epochs as fit in M minutes; the verdict comes on top",
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="shapes in a step")
     parser.add_argument("--points", type=int, metavar="N", help="points of a cloud in a step")
     parser.add_argument("--image-size", type=int, metavar="N", help="pixels along the side of a view")

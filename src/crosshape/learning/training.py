@@ -115,6 +115,8 @@ def train(
     try:
         with folder.alone(run):
             learner.run(run, quiet)
+            if training.encoding_points and not quiet:
+                say("gathering BatchNorm statistics of whole clouds and unchanged views")
             make_ready(learner.model, training, points, views, rows)
             learner.model.save(run)
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import os
@@ -40,13 +39,17 @@ class Skipped:
 
 @dataclass(frozen=True)
 class AddReport:
-    """What became of every file that was found: found = added + updated + unchanged + len(skipped)."""
+    """What became of every file that was found: found = added + updated + unchanged + len(skipped).
+
+    `unfollowed` are links to folders, or out of the folder, that were not followed; they are not counted.
+    """
 
     found: int = 0
     added: int = 0
     updated: int = 0
     unchanged: int = 0
     skipped: tuple[Skipped, ...] = ()
+    unfollowed: tuple[str, ...] = ()
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -112,9 +115,10 @@ def add(
     start = time.monotonic()
     limits = limits or Limits()
     prefix = _folder(prefix)
-    found = find_shapes(shapes)
+    unfollowed: list[Path] = []
+    found = find_shapes(shapes, unfollowed)
     if not found:
-        raise CrosshapeError(_nothing_found(Path(shapes)))
+        raise CrosshapeError(_nothing_found(Path(shapes), unfollowed))
     open_one = create_library(library, settings or PrepareSettings())
     if settings is not None:
         _check_settings(open_one, settings)
@@ -129,6 +133,7 @@ def add(
         updated=work.updated,
         unchanged=work.unchanged,
         skipped=tuple(sorted(work.skipped, key=lambda one: one.path)),
+        unfollowed=tuple(map(str, unfollowed)),
         seconds=time.monotonic() - start,
     )
     return open_one
@@ -144,8 +149,11 @@ def _plan(
     progress: Callable[[str, int], Progress] | None,
 ) -> Work:
     """Sort what was found: there already, moved, to be read (in the order of content), impossible."""
+    from crosshape.shapes.files import encodable
+
     rows = library.facts().select(["name", "path", "bytes", "modified", "content_hash"]).to_pylist()
     known = {row["name"]: row for row in rows}
+    names = {} if prefix else {row["path"]: row["name"] for row in rows}
     work = Work(known)
     doubtful: list[File] = []
     for one in found:
@@ -154,9 +162,13 @@ def _plan(
         except OSError as error:
             work.skipped.append(Skipped(str(one.path), _reason(error)))
             continue
-        file = File(prefix + one.name, str(one.path), status.st_size, status.st_mtime_ns)
+        name, path = prefix + one.name, str(one.path)
+        taken = known.get(name)
+        if taken is None or (taken["path"] != path and os.path.exists(taken["path"])):
+            name = names.get(path, name)  # a file that came with a folder above or below keeps its name
+        file = File(name, path, status.st_size, status.st_mtime_ns)
         row = known.get(file.name)
-        if not _encodable(file.name) or not _encodable(file.path):
+        if not encodable(file.name) or not encodable(file.path):
             work.skipped.append(Skipped(printable_path(file.path), "its name is not valid UTF-8; rename it"))
         elif row and not rehash and _same_file(file, row):
             work.unchanged += 1
@@ -344,13 +356,6 @@ def _reason(error: OSError) -> str:
     return f"cannot be opened: {error.strerror or error}"
 
 
-def _encodable(text: str) -> bool:
-    with contextlib.suppress(UnicodeEncodeError):
-        text.encode()
-        return True
-    return False
-
-
 def printable_path(path: str) -> str:
     """A path with bytes that are no UTF-8 written as \\xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
@@ -379,10 +384,11 @@ def _check_settings(library: Library, wanted: PrepareSettings) -> None:
             )
 
 
-def _nothing_found(path: Path) -> str:
-    from crosshape.shapes.files import FORMATS
+def _nothing_found(path: Path, unfollowed: list[Path]) -> str:
+    from crosshape.shapes.files import FORMATS, links_words
 
     known = ", ".join(sorted(FORMATS))
     if path.is_file():
         return f"{path} is not a shape file. Known are {known}."
-    return f"{path} holds no shape files, also not in the folders below it. Known are {known}."
+    more = f" {links_words(unfollowed)}" if unfollowed else ""
+    return f"{path} holds no shape files, also not in the folders below it. Known are {known}.{more}"

@@ -117,7 +117,10 @@ class Snapshot:
 
     def named(self, name: str) -> int:
         """The row of a shape by its name. Raises Problem 404."""
-        return self.find(shape_id(name))
+        row = self.row_of(name)
+        if row is None:
+            raise Problem(404, "no-such-shape", f"There is no shape named '{name}' in the library.")
+        return row
 
     def rows(
         self, filters: Filters, sort: str = "name", tagged: NDArray[np.bool_] | None = None

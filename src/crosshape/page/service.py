@@ -380,6 +380,17 @@ class Service:
             self.scenes.put(key, found)
         return found
 
+    def check_model(self) -> None:
+        """Read the model that was given. Raises CrosshapeError where it is none, or not the library's."""
+        from crosshape.networks.model import load_model
+
+        try:
+            self.model(self.now())
+        except Problem as problem:
+            if problem.kind != "not-embedded":
+                raise CrosshapeError(problem.detail) from None
+            load_model(str(self.run), "cpu")
+
     def check_head(self) -> None:
         """Read the head that was given. Raises CrosshapeError where it does not fit the library's model."""
         try:

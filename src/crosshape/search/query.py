@@ -303,7 +303,7 @@ def ranked(
     if keep is not None:
         scores = np.where(keep, scores, -np.inf)
     for one in what:
-        place = None if one.name is None else _place(shapes.names, one.name)
+        place = None if one.name is None else place_of(shapes.names, one.name)
         if place is not None and np.isfinite(scores[place]):
             scores[place] = -np.inf
             left -= 1
@@ -470,7 +470,7 @@ def _named(library: Library, name: str) -> Sought:
     """A shape of the library by its exact name. Raises CrosshapeError, offering the nearest ones."""
     if len(library) <= EXACT:
         shapes = gallery(library)
-        place = _place(shapes.names, name)
+        place = place_of(shapes.names, name)
         if place is not None:
             return Sought(shapes.points[place], shapes.views[place], None, name)
     elif name in library._place:
@@ -505,11 +505,19 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _place(names: list[str], name: str) -> int | None:
+def place_of(names: list[str], name: str) -> int | None:
+    """Where a name is among sorted ones, or None. Accents may be composed or not, where that is unambiguous."""
     from bisect import bisect_left
+    from unicodedata import normalize
 
     place = bisect_left(names, name)
-    return place if place < len(names) and names[place] == name else None
+    if place < len(names) and names[place] == name:
+        return place
+    if name.isascii():
+        return None
+    wanted = normalize("NFC", name)
+    same = [i for i, known in enumerate(names) if normalize("NFC", known) == wanted]
+    return same[0] if len(same) == 1 else None
 
 
 def _unknown(name: str, library: Path, names: list[str]) -> str:

@@ -87,6 +87,8 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
 
     The apostrophe that tables written here put before what a spreadsheet would compute is taken away.
     """
+    from crosshape.search.query import place_of
+
     known = set(names)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -100,6 +102,8 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
             continue
         if len(cells) < 2 or not cells[0] or not cells[1]:
             raise CrosshapeError(f"{path}, line {number}: two columns are needed, name and tag.")
+        if cells[0] not in known and (place := place_of(names, cells[0])) is not None:
+            cells[0] = names[place]
         if cells[0] not in known:
             import difflib
 

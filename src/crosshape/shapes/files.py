@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosshape.errors import CrosshapeError, UnreadableShape
+from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
 from crosshape.settings import Limits
 from crosshape.shapes import formats
 from crosshape.shapes.formats import Raw, size_text
@@ -78,14 +78,17 @@ class Shape:
         return len(self.faces) == 0
 
 
-def find_shapes(path: str | PathLike[str]) -> list[Found]:
+def find_shapes(path: str | PathLike[str], unfollowed: list[Path] | None = None) -> list[Found]:
     """All files with a known suffix in a folder and below it, sorted by name; or the one file that is named.
 
     Hidden folders and *.lance are left out. Links to files are followed inside the folder only, links to
-    folders never. A folder below that may not be read is among the results, so that it is not overlooked in
-    silence: it loads as an UnreadableShape. Raises CrosshapeError where the path does not exist, may not be
-    read or, for a single file, has no known suffix.
+    folders never; those that were not are added to `unfollowed`. A folder below that may not be read is among
+    the results, so that it is not overlooked in silence: it loads as an UnreadableShape. Raises CrosshapeError
+    where the path does not exist, may not be read or, for a single file, has no known suffix; UsageError for an
+    empty one.
     """
+    if not os.fspath(path):
+        raise UsageError("the path of the shapes is empty; name a folder or a file, '.' for this folder.")
     root = Path(path)
     try:
         is_folder = stat.S_ISDIR(root.stat().st_mode)
@@ -98,6 +101,7 @@ def find_shapes(path: str | PathLike[str]) -> list[Found]:
         return [Found(top, _name(top.name))]
     real = os.path.realpath(top)
     found: list[Found] = []
+    away: list[Path] = []
     folders = [""]
     while folders:
         below = folders.pop()
@@ -118,9 +122,32 @@ def find_shapes(path: str | PathLike[str]) -> list[Found]:
                 if entry.is_symlink():
                     target = os.path.realpath(entry.path)
                     if os.path.isdir(target) or not target.startswith(os.path.join(real, "")):
+                        away.append(Path(top, name))
                         continue
                 found.append(Found(Path(top, name), _name(name)))
+            elif entry.is_symlink() and entry.is_dir() and not entry.name.startswith("."):
+                away.append(Path(top, name))
+    if unfollowed is not None:
+        unfollowed.extend(sorted(away))
     return sorted(found, key=lambda item: item.name)
+
+
+def links_words(unfollowed: Sequence[Path]) -> str:
+    """What a user is told of links that `find_shapes` did not follow."""
+    one = len(unfollowed) == 1
+    return (
+        f"{len(unfollowed):,} link{'' if one else 's'} to other folders {'was' if one else 'were'} not followed, "
+        f"such as {_name(str(unfollowed[0]))}; add what {'it points' if one else 'they point'} to by its own path."
+    )
+
+
+def encodable(text: str) -> bool:
+    """Whether a name can be kept as UTF-8: not so where the system's bytes were none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _name(name: str) -> str:
