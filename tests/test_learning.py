@@ -17,6 +17,7 @@ from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.learning import losses
 from crosshape.learning import run as folder
+from crosshape.learning.alike import alike_in, draw_alike, most_alike
 from crosshape.learning.augment import augment_points, augment_views, clutter
 from crosshape.learning.run import METRICS, STATE, read_metrics, read_settings
 from crosshape.learning.training import Learner, learning_rate, train
@@ -52,6 +53,53 @@ def test_softmax_agreement_against_a_loop():
             scores = [float(torch.cosine_similarity(a[i], b[j], dim=0)) / 0.2 for j in range(5)]
             total += -scores[i] + math.log(sum(math.exp(s) for s in scores))
     assert float(losses.softmax_agreement(one, other, 0.2)) == pytest.approx(total / 10)
+
+
+def test_softmax_agreement_with_likes_against_a_loop():
+    torch.manual_seed(1)
+    one, other = torch.randn(2, 5, 7, dtype=torch.float64)
+    alike = torch.zeros(5, 5)
+    alike[0, 3] = alike[3, 0] = 0.5
+    total = 0.0
+    for a, b in ((one, other), (other, one)):
+        for i in range(5):
+            scores = [float(torch.cosine_similarity(a[i], b[j], dim=0)) / 0.2 for j in range(5)]
+            whole = math.log(sum(math.exp(s) for s in scores))
+            weights = [1.0 if i == j else float(alike[i, j]) for j in range(5)]
+            total += sum(w * (whole - s) for w, s in zip(weights, scores, strict=True)) / sum(weights)
+    assert float(losses.softmax_agreement(one, other, 0.2, alike)) == pytest.approx(total / 10)
+    alone = losses.softmax_agreement(one, other, 0.2, torch.zeros(5, 5))
+    assert float(alone) == pytest.approx(float(losses.softmax_agreement(one, other, 0.2)))
+
+
+def test_shapes_are_alike_by_both_features(random):
+    clouds = random.normal(size=(7, 64, 3)).astype(np.float32)
+    clouds[5] = clouds[1] + 1e-4
+    views = random.integers(0, 255, (7, 3, 64, 64)).astype(np.uint8)
+    views[5] = views[1]
+    model = untrained_model(TINY, points=64, image_size=32, clouds=clouds, views=views)
+    rows = np.array([0, 1, 3, 5, 6])
+    likes = most_alike(model, clouds, views, rows, 2)
+    assert likes.shape == (7, 2) and likes[1, 0] == 5 and likes[5, 0] == 1
+    assert (likes[[2, 4]] == -1).all() and np.isin(likes[rows], rows).all()
+    assert all(row not in likes[row] for row in rows)
+    assert most_alike(model, clouds, views, rows, 9).shape == (7, 4)
+    by_points = most_alike(model, clouds, views[:, :, :16, :16], rows, 4)  # too small to be looked at
+    features = model.encode_points(clouds[rows])
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    order = np.argsort(-(features @ features.T - 2 * np.eye(5)), axis=1)[:, :4]
+    assert np.array_equal(by_points[rows], rows[order])
+
+
+def test_likes_are_drawn_beside_their_shapes():
+    likes = np.array([[1, 2], [0, 2], [0, 1], [4, 5], [3, 5], [3, 4]])
+    for seed in range(20):
+        anchors = np.array([0, 3])
+        drawn = draw_alike(anchors, likes, np.random.default_rng(seed))
+        assert drawn[0] in (1, 2) and drawn[1] in (4, 5)
+    assert draw_alike(np.array([0, 1]), likes, np.random.default_rng(0))[0] == 2  # 1 is there already
+    found = alike_in(np.array([0, 3, 2, 5]), likes)
+    assert np.array_equal(found, np.array([[0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 0]], bool))
 
 
 def test_all_pairs_against_a_loop():
@@ -212,6 +260,32 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(made_library, tmp_pat
     assert [row["step"] for row in read_metrics(tmp_path / "cut")][-1] == 12
 
 
+def test_a_run_with_likes_that_was_stopped_ends_with_the_same_weights(made_library, tmp_path, monkeypatch):
+    settings = replace(SMALL, alike=3)
+    train(made_library, tmp_path / "first", settings=SMALL, network=TINY, quiet=True)
+    start = {"settings": settings, "initial": tmp_path / "first", "quiet": True}
+    whole = train(made_library, tmp_path / "whole", **start)
+    step = Learner.step
+
+    def stop(self):
+        if self.place.step == 5:
+            raise KeyboardInterrupt
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(made_library, tmp_path / "run", **start)
+    resumed = train(made_library, tmp_path / "run", resume=True, quiet=True)
+    assert resumed.fingerprint == whole.fingerprint
+    (tmp_path / "run" / "likes.npy").write_bytes(b"none")
+    with pytest.raises(CrosshapeError, match="likes.npy is not the list of likes of these"):
+        train(made_library, tmp_path / "run", resume=True)
+    with pytest.raises(UsageError, match="setting 'alike' needs a model that tells what is alike"):
+        train(made_library, tmp_path / "other", settings=settings, network=TINY)
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_trained_model_is_made_ready_for_whole_clouds(made_library, tmp_path):
     for name, count in (("left", 0), ("ready", 200)):
         settings = replace(SMALL, encoding_points=count)
@@ -335,6 +409,11 @@ def test_settings_that_do_not_exist(values, words):
             {"cross_view": "none", "cross_modality": "none", "cross_cloud_weight": 0.0, "cosine_weight": 0.0},
             "there is nothing to learn from: of cross_view, cross_modality, cross_cloud_weight and cosine_weight one "
             "must be on, and no weight below 0",
+        ),
+        ({"alike": -1}, "setting 'alike' is -1; it must be 0 to 1000"),
+        (
+            {"alike": 3, "cross_view": "triplet"},
+            "setting 'alike' takes its negatives from the whole batch: no triplet, no pairs beside it",
         ),
         ({"seed": -1}, "setting 'seed' is -1; it must be 0 to 9223372036854775807"),
     ],

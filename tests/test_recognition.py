@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC
 
-from crosshape.tasks.recognition import FALLBACK, GRID, recognise, validation_part
+from crosshape.tasks import svm
+from crosshape.tasks.recognition import FALLBACK, FOLDS, GRID, recognise, validation_parts
 
 
 def sets(seed=0, width=30, classes=4, count=400):
@@ -21,7 +22,10 @@ def test_it_recognises_and_counts():
     assert 0.8 < result.accuracy < 1
     assert result.accuracy == pytest.approx(np.mean(result.predictions == truth))
     assert result.accuracy == result.correct.mean()
-    assert tuple(result.tried) == GRID
+    tried = list(result.tried)
+    assert tried == list(GRID[: len(tried)])
+    best = max(result.tried.values())
+    assert len(tried) == len(GRID) or max(result.tried[C] for C in tried[-2:]) < best
     assert result.C in GRID
     assert result.tried[result.C] == max(result.tried.values())
 
@@ -50,12 +54,28 @@ def test_as_in_crosspoint():
     assert np.array_equal(result.predictions, SVC(C=0.01, kernel="linear").fit(x, y).predict(test))
 
 
-def test_the_validation_part_is_stratified_and_seeded():
+def test_the_validation_parts_are_stratified_and_seeded():
     labels = np.array([0] * 50 + [1] * 10 + [2] * 2 + [3])
-    held = validation_part(labels, 0)
-    assert [int(held[labels == c].sum()) for c in range(4)] == [10, 2, 1, 0]
-    assert np.array_equal(held, validation_part(labels, 0))
-    assert not np.array_equal(held, validation_part(labels, 1))
+    parts = validation_parts(labels, 0)
+    for part in range(FOLDS):
+        assert [int((parts[labels == c] == part).sum()) for c in range(2)] == [10, 2]
+    assert len(set(parts[labels == 2])) == 2 and parts[labels == 3] == -1
+    assert np.array_equal(parts, validation_parts(labels, 0))
+    assert not np.array_equal(parts, validation_parts(labels, 1))
+
+
+def test_the_choice_is_that_of_a_plain_cross_validation():
+    """As scikit-learn would do it, with the same parts."""
+    x, y, test, truth = sets(width=10, count=300)
+    result = recognise(x, y, test, truth, seed=3)
+    parts = validation_parts(y, 3)
+    for C, accuracy in result.tried.items():
+        right = 0
+        for part in range(FOLDS):
+            held = parts == part
+            machine = svm.fit(x[~held], y[~held], C)
+            right += (machine.predict(x[held]) == y[held]).sum()
+        assert accuracy == pytest.approx(right / len(y), abs=0.01)
 
 
 def test_classes_with_one_member_fall_back():

@@ -23,7 +23,8 @@ import torch
 
 from crosshape.commands.train import arguments as train_arguments
 from crosshape.commands.train import chosen
-from crosshape.learning.run import begin, write_settings
+from crosshape.learning.alike import most_alike
+from crosshape.learning.run import LIKES, begin, load_likes, save_likes, write_settings
 from crosshape.learning.training import Learner, make_ready
 from crosshape.networks.allocator import keep_memory
 from crosshape.networks.model import choose_device, load_model, untrained_model
@@ -70,17 +71,25 @@ def main() -> None:
         )
         seconds, rate = 0.0, 0.0
     else:
+        rows = np.flatnonzero(~test)
+        begin(run, resume=(run / "run.toml").exists(), overwrite=False)
+        likes = None
+        if settings.alike and (run / LIKES).exists():
+            likes = load_likes(run, len(points))
+        elif settings.alike:
+            likes = most_alike(before.eval(), points, views, rows, settings.alike)
         learner = Learner(
-            points, views, network, settings, choose_device(options.device), rows=np.flatnonzero(~test)
+            points, views, network, settings, choose_device(options.device), rows=rows, likes=likes
         )
         if before:
             learner.model.load_state_dict(before.state_dict())
-        begin(run, resume=(run / "run.toml").exists(), overwrite=False)
         write_settings(run, network, settings, split=options.split, threads=torch.get_num_threads())
+        if likes is not None:
+            save_likes(run, likes)
         learner.run(run)
         model, seconds = learner.model, learner.place.seconds
         rate = learner.place.step * learner.batch_size / seconds
-        make_ready(model, settings, points, views, np.flatnonzero(~test))
+        make_ready(model, settings, points, views, rows)
         model.save(run)
     row = judge(model, points, views, data.labels, test)
     about = {

@@ -103,6 +103,13 @@ class TrainSettings:
     cosine_weight: float = setting(
         0.0, "weight of the picture-cloud agreement by cosine, beside the correspondence network; 0 is off"
     )
+    alike: int = setting(
+        0,
+        "shapes most like each one, as the model sees them that training starts from (--from), that count as the "
+        "same object in part; 0 is off",
+        "shapes",
+    )
+    alike_weight: float = setting(0.5, "how much such a shape counts, beside 1 for the object itself")
     temperature: float = setting(0.1, "temperature of the softmax losses")
     projection: int = setting(
         0, "width of the heads between features and softmax losses, thrown away afterwards; 0 is none"

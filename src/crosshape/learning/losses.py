@@ -35,13 +35,18 @@ def all_pairs(logits: Tensor) -> Tensor:
     return which + same / 2
 
 
-def softmax_agreement(one: Tensor, other: Tensor, temperature: float) -> Tensor:
+def softmax_agreement(one: Tensor, other: Tensor, temperature: float, alike: Tensor | None = None) -> Tensor:
     """Features (B, D) of two looks at the same B objects: each must find its other half in the batch.
 
     Cross-entropy over cosine / temperature, both ways, averaged (InfoNCE: van den Oord et al.,
-    arXiv 1807.03748; both ways as in CLIP).
+    arXiv 1807.03748; both ways as in CLIP). alike (B, B), symmetric, 0 on the diagonal: how much another object
+    is to be found as well, beside 1 for its own.
     """
     cosine = functional.normalize(one, dim=1) @ functional.normalize(other, dim=1).T
     logits = cosine / temperature
-    truth = torch.arange(len(one), device=one.device)
+    if alike is None:
+        truth = torch.arange(len(one), device=one.device)
+    else:
+        truth = torch.eye(len(one), dtype=logits.dtype, device=one.device) + alike.to(logits.dtype)
+        truth = truth / truth.sum(dim=1, keepdim=True)
     return (functional.cross_entropy(logits, truth) + functional.cross_entropy(logits.T, truth)) / 2

@@ -4,6 +4,7 @@ run.toml            settings of networks and training
 model.safetensors   weights, with card.json: trained on what, how long, by which version
 state.safetensors   all that training needs to go on: weights, optimiser, place in the data
 metrics.jsonl       one object a line: step, epoch, losses, rates; tensorboard/ holds the same
+likes.npy           with setting `alike`: the shapes most like each one, found before the first step
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import io
 import json
 import shutil
 import tomllib
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +29,7 @@ from crosshape.errors import CrosshapeError, UsageError
 from crosshape.files import parse_json, write_whole
 from crosshape.settings import NetworkSettings, TrainSettings, changed
 
-SETTINGS, STATE, METRICS = "run.toml", "state.safetensors", "metrics.jsonl"
+SETTINGS, STATE, METRICS, LIKES = "run.toml", "state.safetensors", "metrics.jsonl", "likes.npy"
 
 
 @dataclass
@@ -86,7 +89,7 @@ def _part(table: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
 
 def _clean(run: Path, everything: bool) -> None:
     """Remove what a killed process was writing, or all of a run."""
-    for name in (STATE, METRICS, SETTINGS, "model.safetensors", "card.json"):
+    for name in (STATE, METRICS, SETTINGS, LIKES, "model.safetensors", "card.json"):
         for half in run.glob(f".{name}.*"):
             half.unlink(missing_ok=True)
         if everything:
@@ -159,6 +162,26 @@ def load_state(run: Path) -> tuple[dict[str, Tensor], Place] | None:
     except (SafetensorError, ValueError) as error:
         raise CrosshapeError(f"{run / STATE} is broken: {error}. Start again with --overwrite.") from None
     return tensors, Place(int(facts["step"]), float(facts["seconds"]))
+
+
+def save_likes(run: Path, likes: np.ndarray) -> None:
+    """Write (N, K) row numbers, whole or not at all."""
+    out = io.BytesIO()
+    np.save(out, likes.astype(np.int64), allow_pickle=False)
+    write_whole(run / LIKES, out.getvalue())
+
+
+def load_likes(run: Path, count: int) -> np.ndarray:
+    """What `save_likes` wrote for a library of `count` shapes. Raises CrosshapeError for any other file."""
+    try:
+        likes: np.ndarray = np.load(io.BytesIO((run / LIKES).read_bytes()), allow_pickle=False)
+        if likes.dtype != np.int64 or likes.ndim != 2 or len(likes) != count or likes.max() >= count:
+            raise ValueError
+    except (OSError, ValueError, EOFError):
+        raise CrosshapeError(
+            f"{run / LIKES} is not the list of likes of these {count:,} shapes. Start again with --overwrite."
+        ) from None
+    return likes
 
 
 def _metadata(path: Path) -> dict[str, Any]:

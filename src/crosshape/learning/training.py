@@ -23,6 +23,7 @@ from crosshape.console import Progress, duration, say
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.learning import losses
 from crosshape.learning import run as folder
+from crosshape.learning.alike import alike_in, draw_alike, most_alike
 from crosshape.learning.augment import augment_points, augment_views
 from crosshape.learning.calibration import calibrate
 from crosshape.learning.verdict import gallery, hold_out, measure, words
@@ -84,6 +85,10 @@ def train(
     if not resume:
         check(training, shapes)
         start = load_model(initial, "cpu") if initial else None
+        if training.alike and start is None:
+            raise UsageError(
+                "setting 'alike' needs a model that tells what is alike: --from RUN or --from NAME"
+            )
         network = network or (start.settings if start else NetworkSettings())
         check_sizes(network, "settings")
     if folder.begin(run, resume, overwrite):
@@ -96,7 +101,12 @@ def train(
     points, views = shapes.training_arrays(training.image_size, cache=run / "cache")
     held = hold_out(len(points), training.held_out, training.seed)
     rows = np.setdiff1d(np.arange(len(points)), held)
-    learner = Learner(points, views, network, training, place, rows=rows)
+    likes = None
+    if training.alike and start:
+        likes = find_likes(start.to(place), shapes, points, views, rows, training.alike, quiet)
+    elif training.alike:
+        likes = folder.load_likes(run, len(points))
+    learner = Learner(points, views, network, training, place, rows=rows, likes=likes)
     if start:
         learner.model.load_state_dict(start.state_dict())
     if image_weights and not resume:
@@ -104,13 +114,15 @@ def train(
     if minutes is not None:
         epochs = learner.epochs_in(60 * minutes)
         training = replace(training, epochs=epochs)
-        learner = Learner(points, views, network, training, place, learner.model, rows)
+        learner = Learner(points, views, network, training, place, learner.model, rows, likes)
     if not resume or not (run / folder.SETTINGS).exists():
         facts = {"library": str(shapes.path), "version": __version__, "threads": torch.get_num_threads()}
         if start:
             facts["started_from"] = f"{initial} ({start.fingerprint})"
             facts |= {name: start.card[name] for name in ("license",) if name in start.card}
         folder.write_settings(run, network, training, **facts)
+        if likes is not None:
+            folder.save_likes(run, likes)
     learner.origin = {name: facts[name] for name in ("started_from", "license") if name in facts}
     try:
         with folder.alone(run):
@@ -126,6 +138,23 @@ def train(
     if len(held):
         tell(learner.model, shapes, points, views, held, run, quiet)
     return learner.model
+
+
+def find_likes(
+    start: Model,
+    library: Library,
+    points: np.ndarray,
+    views: np.ndarray,
+    rows: np.ndarray,
+    count: int,
+    quiet: bool,
+) -> np.ndarray:
+    """What `most_alike` says of the training shapes, with views as large as the model reads where there are some."""
+    if not quiet:
+        say(f"looking for the {count} shapes most like each one")
+    if views.shape[2] < start.image_size <= library.settings.image_size:
+        views = library.views(size=start.image_size)
+    return most_alike(start.eval(), points, views, rows, count)
 
 
 def make_ready(
@@ -196,6 +225,10 @@ def check(settings: TrainSettings, library: Library) -> None:
             "there is nothing to learn from: of cross_view, cross_modality, cross_cloud_weight and cosine_weight "
             "one must be on, and no weight below 0"
         )
+    if settings.alike and (settings.cross_view == "triplet" or settings.cross_modality == "pairs"):
+        raise UsageError(
+            "setting 'alike' takes its negatives from the whole batch: no triplet, no pairs beside it"
+        )
     bounds = {
         "epochs": (1, 100_000),
         "batch_size": (2, 1 << 16),
@@ -207,6 +240,8 @@ def check(settings: TrainSettings, library: Library) -> None:
         "projection": (0, 8192),
         "encoding_points": (0, 1 << 20),
         "clutter": (0.0, 1.0),
+        "alike": (0, 1000),
+        "alike_weight": (0.0, 100.0),
         "seed": (0, (1 << 63) - 1),
     }
     for name, (low, high) in bounds.items():
@@ -232,8 +267,9 @@ class Learner:
         device: torch.device,
         model: Model | None = None,
         rows: np.ndarray | None = None,
+        likes: np.ndarray | None = None,
     ) -> None:
-        self.settings, self.device = settings, device
+        self.settings, self.device, self.likes = settings, device, likes
         self.rows = np.arange(len(points)) if rows is None else rows
         self.points, self.views = _reside(points, device), _reside(views, device)
         with torch.random.fork_rng(devices=[]):
@@ -251,6 +287,8 @@ class Learner:
         self.optimiser = _optimiser(settings, list(self.names), list(parameters))
         self.generator = torch.Generator(device=device)
         self.origin: dict[str, Any] = {}
+        self.alike: Tensor | None = None
+        """(B, B) of the last batch: how much another object counts as the same one."""
 
     def run(self, run: Path, quiet: bool = False) -> None:
         """Train from where the run stands to the end; save after every epoch, in between, and on Ctrl-C."""
@@ -316,8 +354,15 @@ class Learner:
         settings, size = self.settings, self.batch_size
         epoch, within = divmod(step, self.steps_per_epoch)
         order = np.random.Generator(np.random.PCG64([settings.seed, epoch])).permutation(self.rows)
-        rows = np.sort(order[within * size : (within + 1) * size])
+        rows = order[within * size : (within + 1) * size]
         chance = np.random.Generator(np.random.PCG64([settings.seed, epoch, within + 1]))
+        if self.likes is None:
+            rows, self.alike = np.sort(rows), None
+        else:
+            rows = rows[: (size + 1) // 2]
+            rows = np.concatenate([rows, draw_alike(rows[: size // 2], self.likes, chance)])
+            alike = torch.from_numpy(alike_in(rows, self.likes))
+            self.alike = settings.alike_weight * alike.to(self.device, torch.float32)
         ring = self.views.shape[1]
         first = chance.integers(ring, size=size)
         second = (first + chance.integers(1, ring, size=size)) % ring
@@ -348,7 +393,7 @@ class Learner:
             parts["cross_view"] = losses.triplet(image_a, image_b, other_view, settings.margin)
         elif settings.cross_view == "softmax":
             left, right = self.image_head(image).chunk(2)
-            parts["cross_view"] = losses.softmax_agreement(left, right, settings.temperature)
+            parts["cross_view"] = losses.softmax_agreement(left, right, settings.temperature, self.alike)
         if "cross_view" in parts:
             total = total + settings.cross_view_weight * parts["cross_view"]
 
@@ -368,12 +413,12 @@ class Learner:
 
         if settings.cross_cloud_weight:
             left, right = self.point_head(point).chunk(2)
-            parts["cross_cloud"] = losses.softmax_agreement(left, right, settings.temperature)
+            parts["cross_cloud"] = losses.softmax_agreement(left, right, settings.temperature, self.alike)
             total = total + settings.cross_cloud_weight * parts["cross_cloud"]
         if settings.cosine_weight:
             picture = self.image_head(image_a) + self.image_head(image_b)
             cloud = torch.stack(_halves(self.point_head(point), size)).mean(dim=0)
-            parts["cosine"] = losses.softmax_agreement(picture, cloud, settings.temperature)
+            parts["cosine"] = losses.softmax_agreement(picture, cloud, settings.temperature, self.alike)
             total = total + settings.cosine_weight * parts["cosine"]
         return {"loss": total, **parts}
 

@@ -27,7 +27,7 @@ HEADS = {
 
 NOTES = {
     "recognition": "Linear SVM (squared hinge, one against the rest), features standardised by the training shapes;\n"
-    "C from {grid} by accuracy on a stratified fifth\n"
+    "C from {grid} by accuracy in five-fold cross-validation\n"
     "of the training shapes; points: the 512 features and the numbers pooled before the network's last layer,\n"
     "views: the largest and the mean of each number, each part at length 1 (--layer features: the features and\n"
     "the largest alone); 95 %: bootstrap over test shapes.",
