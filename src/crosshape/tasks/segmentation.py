@@ -52,7 +52,7 @@ class HeadSettings:
         1024, "points of a shape in a step when the network learns too, at most the model's own", "points"
     )
     learning_rate: float = setting(2e-3, "of the head; AdamW, falling to 0 along a cosine")
-    tune_learning_rate: float = setting(3e-4, "of a fine-tuned network")
+    tune_learning_rate: float = setting(1e-3, "of a fine-tuned network")
     scratch_learning_rate: float = setting(2e-3, "of a network trained from scratch")
     weight_decay: float = setting(1e-2, "pull of the weights towards zero")
 
