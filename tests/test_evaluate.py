@@ -318,7 +318,7 @@ def test_all_leaves_out_what_the_data_cannot_do(run, clouds, cache, capsys):
         (["--split", "7"], 2, "there is no fifth 7; --split takes 1 to 5"),
         (["--features", "views"], 2, "recognition-3d takes points as features, not views"),
         (["--layout", "modelnot"], 2, "did you mean 'modelnet'?"),
-        (["--seeds", "0"], 2, "--seeds 0: it must be at least 1"),
+        (["--seeds", "0"], 2, "--seeds is 0; it must be 1 to 1,000"),
         (["--tune-steps", "0"], 2, "--tune-steps 0: it must be at least 1"),
     ],
 )
