@@ -362,4 +362,5 @@ def test_the_docs_tell_every_column() -> None:
     table = page.split("## Columns")[1].split("##")[0]
     first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     told = [name for cell in first for name in re.findall("`([a-z_]+)`", cell)]
-    assert sorted(told) == sorted([*rooms.library_schema(SETTINGS).names, "tags"])  # `tag --write` adds the last
+    told.remove("tags")  # `crosshape tag --write` adds it
+    assert sorted(told) == sorted(rooms.library_schema(SETTINGS).names)
