@@ -307,6 +307,8 @@ def test_links_that_are_not_followed_are_said(
     (tmp_path / "shapes" / "a.off").unlink()
     assert main(["add", str(tmp_path / "shapes"), path]) == 1
     assert "2 links to other folders" in capsys.readouterr().err
+    assert main(["check", str(tmp_path / "shapes")]) == 1
+    assert "2 links to other folders" in capsys.readouterr().err
     assert main(["add", "", path]) == 2
     assert "the path of the shapes is empty" in capsys.readouterr().err
 

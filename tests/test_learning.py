@@ -91,6 +91,15 @@ def test_shapes_are_alike_by_both_features(random):
     assert np.array_equal(by_points[rows], rows[order])
 
 
+def test_likes_in_blocks_are_those_of_the_whole(random, monkeypatch):
+    clouds = random.normal(size=(9, 64, 3)).astype(np.float32)
+    views = random.integers(0, 255, (9, 3, 32, 32)).astype(np.uint8)
+    model = untrained_model(TINY, points=64, image_size=32, clouds=clouds, views=views)
+    whole = most_alike(model, clouds, views, np.arange(9), 3)
+    monkeypatch.setattr("crosshape.learning.alike.BLOCK", 4)
+    assert np.array_equal(most_alike(model, clouds, views, np.arange(9), 3), whole)
+
+
 def test_likes_are_drawn_beside_their_shapes():
     likes = np.array([[1, 2], [0, 2], [0, 1], [4, 5], [3, 5], [3, 4]])
     for seed in range(20):

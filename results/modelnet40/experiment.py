@@ -55,6 +55,8 @@ def main() -> None:
     settings, network = chosen(options)
     before = load_model(options.initial, "cpu") if options.initial else None
     network = network or (before.settings if before else NetworkSettings())
+    if settings.alike and before is None:
+        parser.error("alike needs --from")
     data = open_data(options.library, image_size=settings.image_size, fifth=options.split)
     points, views = data.arrays
     assert points is not None

@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> int:
     away: list[Path] = []
     found = find_shapes(options.shapes, away)
     if not found:
-        raise CrosshapeError(f"{options.shapes} holds no shapes; known are {' '.join(FORMATS)}.")
+        more = f" {links_words(away)}" if away else ""
+        raise CrosshapeError(f"{options.shapes} holds no shapes; known are {' '.join(FORMATS)}.{more}")
     progress = Progress("checking", len(found), "files")
     loaded = noted = 0
     start = time.monotonic()

@@ -8,7 +8,9 @@ does: it pushes apart two chairs as it does a chair and a car. Neighbours as pos
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn.functional import normalize
 
 from crosshape.networks.model import Model
 from crosshape.shapes.views import downscale
@@ -16,7 +18,7 @@ from crosshape.shapes.views import downscale
 VIEWS = 4
 """Views of a shape that are looked at."""
 BLOCK = 1024
-"""Shapes that are compared with all others at once."""
+"""Shapes that are read, or compared with all others, at once."""
 
 
 def most_alike(
@@ -27,13 +29,9 @@ def most_alike(
 
     Views are scaled down to what the model reads; where they are smaller than that, points alone are compared.
     """
-    parts = [model.encode_points(np.asarray(points[rows]))]
-    if views.shape[2] >= model.image_size:
-        some = np.asarray(views[rows][:, np.linspace(0, views.shape[1], VIEWS, endpoint=False).astype(int)])
-        if views.shape[2] > model.image_size:
-            some = np.stack([downscale(each, model.image_size) for each in some])
-        parts.append(model.encode_views(some).max(axis=1))
-    vectors = np.concatenate([_unit(part) for part in parts], axis=1).astype(np.float32)
+    vectors = np.concatenate(
+        [_described(model, points, views, rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)]
+    )
     count = min(count, len(rows) - 1)
     likes = np.full((len(points), count), -1, np.int64)
     for start in range(0, len(rows), BLOCK):
@@ -62,5 +60,15 @@ def alike_in(rows: NDArray[np.int64], likes: NDArray[np.int64]) -> NDArray[np.bo
     return (found | found.T) & (rows[:, None] != rows[None])
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+def _described(
+    model: Model, points: np.ndarray, views: np.ndarray, rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """(R, 512 or 1,024): the features of some shapes, each kind at length 1; no more of the arrays is read."""
+    parts = [model.encode_points(np.asarray(points[rows]))]
+    if views.shape[2] >= model.image_size:
+        seen = np.linspace(0, views.shape[1], VIEWS, endpoint=False).astype(int)
+        some = np.asarray(views[np.ix_(rows, seen)])
+        if views.shape[2] > model.image_size:
+            some = np.stack([downscale(each, model.image_size) for each in some])
+        parts.append(model.encode_views(some).max(axis=1))
+    return np.concatenate([normalize(torch.from_numpy(part), dim=1).numpy() for part in parts], axis=1)

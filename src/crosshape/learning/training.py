@@ -103,7 +103,7 @@ def train(
     rows = np.setdiff1d(np.arange(len(points)), held)
     likes = None
     if training.alike and start:
-        likes = find_likes(start.to(place), shapes, points, views, rows, training.alike, quiet)
+        likes = find_likes(start.to(place), shapes, points, views, rows, training.alike, run, quiet)
     elif training.alike:
         likes = folder.load_likes(run, len(points))
     learner = Learner(points, views, network, training, place, rows=rows, likes=likes)
@@ -147,13 +147,14 @@ def find_likes(
     views: np.ndarray,
     rows: np.ndarray,
     count: int,
+    run: Path,
     quiet: bool,
 ) -> np.ndarray:
     """What `most_alike` says of the training shapes, with views as large as the model reads where there are some."""
     if not quiet:
         say(f"looking for the {count} shapes most like each one")
     if views.shape[2] < start.image_size <= library.settings.image_size:
-        views = library.views(size=start.image_size)
+        views = library.training_arrays(start.image_size, cache=run / "cache")[1]
     return most_alike(start.eval(), points, views, rows, count)
 
 
