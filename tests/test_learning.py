@@ -19,6 +19,7 @@ from crosshape.learning import losses
 from crosshape.learning import run as folder
 from crosshape.learning.alike import alike_in, draw_alike, most_alike
 from crosshape.learning.augment import augment_points, augment_views, clutter
+from crosshape.learning.occupancy import CELLS, FILL, WIDTH, occupancy
 from crosshape.learning.run import METRICS, STATE, read_metrics, read_settings
 from crosshape.learning.training import Learner, learning_rate, train
 from crosshape.learning.verdict import Verdict, hold_out, measure, words
@@ -42,6 +43,35 @@ def test_same_object_against_a_loop():
         for x, t in zip(logits.tolist(), truth.tolist(), strict=True)
     ]
     assert float(losses.same_object(logits, truth)) == pytest.approx(np.mean(naive), rel=1e-5)
+
+
+def test_occupancy_against_a_loop(random):
+    """A cell is as full as the points near its middle say; a turned cloud fills turned cells."""
+    points = torch.from_numpy(random.uniform(-0.9, 0.9, (2, 7, 3)).astype(np.float32))
+    found = occupancy(points).view(2, CELLS, CELLS, CELLS)
+    middle = [(i + 0.5) * 2 / CELLS - 1 for i in range(CELLS)]
+    for cloud, x, y, z in random.integers(0, [2, CELLS, CELLS, CELLS], (200, 4)):
+        place = torch.tensor([middle[x], middle[y], middle[z]])
+        density = np.mean(
+            [math.exp(-float((p - place).square().sum()) / (2 * WIDTH**2)) for p in points[cloud]]
+        )
+        assert float(found[cloud, x, y, z]) == pytest.approx(1 - math.exp(-FILL * density), abs=1e-5)
+    quarter = points[:, :, [1, 0, 2]] * torch.tensor([-1.0, 1.0, 1.0])
+    turned = occupancy(quarter).view(2, CELLS, CELLS, CELLS)
+    assert torch.allclose(turned, found.transpose(1, 2).flip(1), atol=1e-5)
+
+
+def test_reconstruction_against_a_loop(random):
+    logits = torch.from_numpy(random.normal(size=(3, 5)).astype(np.float32))
+    truth = torch.from_numpy(random.uniform(0.01, 0.99, (3, 5)).astype(np.float32))
+    naive = [
+        t * math.log(t / p) + (1 - t) * math.log((1 - t) / (1 - p))
+        for t, p in zip(truth.flatten().tolist(), logits.sigmoid().flatten().tolist(), strict=True)
+    ]
+    assert float(losses.reconstruction(logits, truth)) == pytest.approx(np.mean(naive), rel=1e-4)
+    assert float(losses.reconstruction(truth.logit(), truth)) == pytest.approx(0, abs=1e-6)
+    empty = losses.reconstruction(torch.full((2, 4), -80.0), torch.zeros(2, 4))
+    assert float(empty) == 0
 
 
 def test_softmax_agreement_against_a_loop():
@@ -415,9 +445,15 @@ def test_settings_that_do_not_exist(values, words):
         ({"points": 4096}, "setting 'points' is 4096; it must be 32 to 256"),
         ({"batch_size": 1}, "setting 'batch_size' is 1; it must be 2 to 65536"),
         (
-            {"cross_view": "none", "cross_modality": "none", "cross_cloud_weight": 0.0, "cosine_weight": 0.0},
-            "there is nothing to learn from: of cross_view, cross_modality, cross_cloud_weight and cosine_weight one "
-            "must be on, and no weight below 0",
+            {
+                "cross_view": "none",
+                "cross_modality": "none",
+                "cross_cloud_weight": 0.0,
+                "cosine_weight": 0.0,
+                "reconstruction_weight": 0.0,
+            },
+            "there is nothing to learn from: of cross_view, cross_modality, cross_cloud_weight, cosine_weight and "
+            "reconstruction_weight one must be on, and no weight below 0",
         ),
         ({"alike": -1}, "setting 'alike' is -1; it must be 0 to 1000"),
         (
@@ -463,6 +499,7 @@ def test_training_tells_pairs_apart(made_library, tmp_path):
     late = np.mean([row["judge_accuracy"] for row in rows[-10:]])  # a row is one step of 12 pairs
     assert late > 0.65 > rows[0]["judge_accuracy"]
     assert rows[-1]["cross_cloud"] < 0.8 * rows[0]["cross_cloud"]
+    assert rows[-1]["reconstruction"] < 0.5 * rows[0]["reconstruction"]
 
 
 def test_held_out_shapes_are_few_and_repeat_by_seed():

@@ -434,6 +434,7 @@ def test_a_different_weight_is_a_different_fingerprint(model):
         (lambda card, state: card["model"]["network"].__setitem__("hidden", 10**9), "'hidden' is"),
         (lambda card, state: card["model"]["network"].__setitem__("graph", "tree"), "'graph' is 'tree'"),
         (lambda card, state: card["model"]["network"].__setitem__("kk", 3), "unknown setting 'kk'"),
+        (lambda card, state: card["model"]["network"].__setitem__("k", "x"), "'k' in .* is 'x'.* damaged"),
         (lambda card, state: card["model"].__setitem__("points", "many"), "is not the card of a model"),
         (lambda card, state: card.pop("model"), "is not the card of a model"),
     ],
@@ -447,8 +448,9 @@ def test_a_strangers_model_is_checked_before_use(model, tmp_path, spoil, words):
     spoil(card, state)
     save_file(state, tmp_path / "model.safetensors")
     (tmp_path / "card.json").write_text(json.dumps(card))
-    with pytest.raises(CrosshapeError, match=words):
+    with pytest.raises(CrosshapeError, match=words) as error:
         load_model(tmp_path, "cpu")
+    assert not isinstance(error.value, UsageError)  # nobody typed it wrong: status 1, not 2
 
 
 def test_broken_and_absent_models_are_named(model, tmp_path):

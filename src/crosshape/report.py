@@ -227,6 +227,7 @@ LINES = {
     "cross_modality": "picture and cloud, by the judge",
     "cosine": "picture and cloud, by cosine",
     "cross_cloud": "cloud and cloud",
+    "reconstruction": "the grid of the object",
 }
 
 

@@ -110,6 +110,11 @@ class TrainSettings:
         "shapes",
     )
     alike_weight: float = setting(0.5, "how much such a shape counts, beside 1 for the object itself")
+    reconstruction_weight: float = setting(
+        0.0,
+        "weight of telling, from each picture and from each cloud, which cells of a coarse grid its object fills; "
+        "0 is off",
+    )
     temperature: float = setting(0.1, "temperature of the softmax losses")
     projection: int = setting(
         0, "width of the heads between features and softmax losses, thrown away afterwards; 0 is none"
@@ -141,6 +146,7 @@ RECIPES: dict[str, TrainSettings] = {
         cross_modality_weight=1.0,
         cross_cloud_weight=1.0,
         cosine_weight=1.0,
+        reconstruction_weight=10.0,
         projection=256,
     ),
 }

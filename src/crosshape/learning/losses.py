@@ -50,3 +50,11 @@ def softmax_agreement(one: Tensor, other: Tensor, temperature: float, alike: Ten
         truth = torch.eye(len(one), dtype=logits.dtype, device=one.device) + alike.to(logits.dtype)
         truth = truth / truth.sum(dim=1, keepdim=True)
     return (functional.cross_entropy(logits, truth) + functional.cross_entropy(logits.T, truth)) / 2
+
+
+def reconstruction(logits: Tensor, occupied: Tensor) -> Tensor:
+    """Logits (B, C) of how full each cell is against how full it is (B, C), 0 to 1: mean binary cross-entropy, less the
+    entropy of the truth, so that 0 is perfect.
+    """
+    found = functional.binary_cross_entropy_with_logits(logits.float(), occupied)
+    return found - functional.binary_cross_entropy(occupied, occupied)

@@ -26,6 +26,7 @@ from crosshape.learning import run as folder
 from crosshape.learning.alike import alike_in, draw_alike, most_alike
 from crosshape.learning.augment import augment_points, augment_views
 from crosshape.learning.calibration import calibrate
+from crosshape.learning.occupancy import CELLS, occupancy
 from crosshape.learning.verdict import gallery, hold_out, measure, words
 from crosshape.networks.allocator import keep_memory
 from crosshape.networks.model import (
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 SAVE_EVERY = 300.0
 """Seconds between two saved states within an epoch."""
+POINTS_OF_GRID = 1024
+"""Points of a cloud, at most, that say which cells it fills."""
 LOG_EVERY = 10
 """Steps between two rows of metrics.jsonl."""
 
@@ -220,11 +223,12 @@ def check(settings: TrainSettings, library: Library) -> None:
         settings.cross_modality_weight if settings.cross_modality != "none" else 0,
         settings.cross_cloud_weight,
         settings.cosine_weight,
+        settings.reconstruction_weight,
     ]
     if min(weights) < 0 or not any(weights):
         raise UsageError(
-            "there is nothing to learn from: of cross_view, cross_modality, cross_cloud_weight and cosine_weight "
-            "one must be on, and no weight below 0"
+            "there is nothing to learn from: of cross_view, cross_modality, cross_cloud_weight, cosine_weight and "
+            "reconstruction_weight one must be on, and no weight below 0"
         )
     if settings.alike and (settings.cross_view == "triplet" or settings.cross_modality == "pairs"):
         raise UsageError(
@@ -277,8 +281,10 @@ class Learner:
             torch.manual_seed(settings.seed)
             self.model = model or Model(network, points=settings.points, image_size=settings.image_size)
             self.image_head, self.point_head = _head(settings.projection), _head(settings.projection)
+            cells = CELLS**3 if settings.reconstruction_weight else 0
+            self.image_decoder, self.point_decoder = _decoder(cells), _decoder(cells)
         self.model.comparable = settings.cosine_weight > 0 and settings.projection == 0
-        for module in (self.model, self.image_head, self.point_head):
+        for module in self._modules().values():
             module.to(device).train()
         self.batch_size = min(settings.batch_size, len(self.rows))
         self.steps_per_epoch = len(self.rows) // self.batch_size
@@ -290,6 +296,8 @@ class Learner:
         self.origin: dict[str, Any] = {}
         self.alike: Tensor | None = None
         """(B, B) of the last batch: how much another object counts as the same one."""
+        self.occupied: Tensor | None = None
+        """(B, cells) of the last batch: how full each cell around its objects is."""
 
     def run(self, run: Path, quiet: bool = False) -> None:
         """Train from where the run stands to the end; save after every epoch, in between, and on Ctrl-C."""
@@ -369,6 +377,8 @@ class Learner:
         second = (first + chance.integers(1, ring, size=size)) % ring
         self.generator.manual_seed(int(chance.integers(1 << 62)))
         clouds = _take(self.points, rows, self.device)
+        if settings.reconstruction_weight:
+            self.occupied = occupancy(clouds[:, :POINTS_OF_GRID])
         looks = 2 if settings.cross_cloud_weight else 1
         clouds = augment_points(
             torch.cat([clouds] * looks), settings.points, settings.augmentation, self.generator
@@ -421,6 +431,14 @@ class Learner:
             cloud = torch.stack(_halves(self.point_head(point), size)).mean(dim=0)
             parts["cosine"] = losses.softmax_agreement(picture, cloud, settings.temperature, self.alike)
             total = total + settings.cosine_weight * parts["cosine"]
+        if settings.reconstruction_weight:
+            assert self.occupied is not None
+            told = [
+                losses.reconstruction(self.image_decoder(image), self.occupied.repeat(2, 1)),
+                losses.reconstruction(self.point_decoder(point), self.occupied.repeat(len(point) // size, 1)),
+            ]
+            parts["reconstruction"] = torch.stack(told).sum()
+            total = total + settings.reconstruction_weight * parts["reconstruction"]
         return {"loss": total, **parts}
 
     def epochs_in(self, seconds: float) -> int:
@@ -447,12 +465,17 @@ class Learner:
         return max(1, int(seconds / (1.1 * took[best] * self.steps_per_epoch)))
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        yield from self.model.named_parameters(prefix="model")
-        yield from self.image_head.named_parameters(prefix="image_head")
-        yield from self.point_head.named_parameters(prefix="point_head")
+        for title, module in self._modules().items():
+            yield from module.named_parameters(prefix=title)
 
     def _modules(self) -> dict[str, nn.Module]:
-        return {"model": self.model, "image_head": self.image_head, "point_head": self.point_head}
+        return {
+            "model": self.model,
+            "image_head": self.image_head,
+            "point_head": self.point_head,
+            "image_decoder": self.image_decoder,
+            "point_decoder": self.point_decoder,
+        }
 
     def _save(self, run: Path) -> None:
         tensors = {
@@ -537,6 +560,18 @@ def _head(width: int) -> nn.Module:
     )
 
 
+def _decoder(cells: int) -> nn.Module:
+    """From features to how full each of so many cells is, as logits; nothing for none."""
+    if not cells:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Linear(FEATURES, FEATURES, bias=False),
+        nn.BatchNorm1d(FEATURES),
+        nn.ReLU(inplace=True),
+        nn.Linear(FEATURES, cells),
+    )
+
+
 def _reside(array: np.ndarray, device: torch.device) -> Any:
     """The whole array on a GPU where it fits in half of the free memory; elsewhere the array itself."""
     if device.type == "cuda" and array.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
@@ -580,6 +615,7 @@ def _words(row: dict[str, float], epoch: float, epochs: int) -> str:
         "cross_modality": "modalities",
         "cross_cloud": "clouds",
         "cosine": "cosine",
+        "reconstruction": "grid",
     }
     parts = ", ".join(f"{word} {row[name]:.3f}" for name, word in names.items() if name in row)
     judge = f", judge {100 * row['judge_accuracy']:.0f} %" if "judge_accuracy" in row else ""

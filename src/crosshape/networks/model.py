@@ -326,6 +326,8 @@ def _from_card(path: Path) -> Model:
         settings = changed(NetworkSettings(), sizes["network"], str(path))
         points, image_size = int(sizes["points"]), int(sizes["image_size"])
         comparable = bool(sizes["comparable"])
+    except UsageError as error:
+        raise CrosshapeError(f"{error}. The card is damaged: copy or train the model again.") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise CrosshapeError(f"{path} is not the card of a model. Copy or train it again.") from None
     check_sizes(settings, str(path))
