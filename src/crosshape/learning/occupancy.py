@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+POINTS = 1024
+"""Points of a cloud that are looked at, at most: its first ones."""
 CELLS = 12
 """Cells along each side of the grid, which spans -1 to 1."""
 WIDTH = 0.1
@@ -24,6 +26,7 @@ def occupancy(points: Tensor) -> Tensor:
     1 - exp(-FILL * the mean over the points of exp(-distance^2 / (2 WIDTH^2)) at the middle of the cell). A bell in
     three dimensions is the product of three in one, so this is one matrix product.
     """
+    points = points[:, :POINTS]
     middles = (torch.arange(CELLS, device=points.device, dtype=points.dtype) + 0.5) * (2 / CELLS) - 1
     bells = torch.exp((points[..., None] - middles).square() / (-2 * WIDTH**2))
     x, y, z = bells.unbind(2)

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 SAVE_EVERY = 300.0
 """Seconds between two saved states within an epoch."""
-POINTS_OF_GRID = 1024
-"""Points of a cloud, at most, that say which cells it fills."""
 LOG_EVERY = 10
 """Steps between two rows of metrics.jsonl."""
 
@@ -378,7 +376,7 @@ class Learner:
         self.generator.manual_seed(int(chance.integers(1 << 62)))
         clouds = _take(self.points, rows, self.device)
         if settings.reconstruction_weight:
-            self.occupied = occupancy(clouds[:, :POINTS_OF_GRID])
+            self.occupied = occupancy(clouds)
         looks = 2 if settings.cross_cloud_weight else 1
         clouds = augment_points(
             torch.cat([clouds] * looks), settings.points, settings.augmentation, self.generator
