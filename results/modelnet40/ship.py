@@ -3,9 +3,10 @@
     python results/modelnet40/ship.py RUN RESULTS [BEFORE [NOTE]]
 
 BEFORE is the card.json of the shipped model whose weights RUN started from (`--from`): its commands, epochs and steps
-are kept on the new card. NOTE is what else was done, in words. RESULTS is the folder that `crosshape evaluate RUN all
-modelnet40.lance --split 1 --baselines --out RESULTS` wrote: its figures go on the card. At the end the features of the
-rounded model are compared with those of the run, and how alike they are is printed.
+are kept on the new card, and its rows of untrained networks and D2 where RESULTS has none. NOTE is what else was done,
+in words. RESULTS is the folder that `crosshape evaluate RUN all modelnet40.lance --split 1 [--baselines] --out RESULTS`
+wrote: its figures go on the card. At the end the features of the rounded model are compared with those of the run, and
+how alike they are is printed.
 """
 
 from __future__ import annotations
@@ -48,13 +49,19 @@ def main() -> None:
         raise SystemExit(f"{results} was measured with another model than {run}")
     before = json.loads(Path(sys.argv[3]).read_text()) if len(sys.argv) > 3 else {}
     stages = before.get("stages", 1) if before else 0
-    stage = read_settings(run)[1]
-    commands = [word for word in (before.get("command"), command(stages, stage), *sys.argv[4:]) if word]
+    _, stage, facts = read_settings(run)
+    commands = [
+        word
+        for word in (before.get("command"), command(stages, stage, facts["threads"]), *sys.argv[4:])
+        if word
+    ]
     figures = [
         {key: shortened(row[key]) for key in KEPT if row.get(key) is not None}
         for row in found["rows"]
         if row["task"] in SHOWN
     ]
+    there = {row["model"] for row in figures}
+    figures += [row for row in before.get("validation", {}).get("figures", []) if row["model"] not in there]
     model.card = {
         "name": NAME,
         "trained_on": "ModelNet40's training clouds of 1,024 points (four of five in every class: 7,890 shapes), "
@@ -87,10 +94,11 @@ def main() -> None:
     )
 
 
-def command(number: int, stage: TrainSettings) -> str:
+def command(number: int, stage: TrainSettings, threads: int) -> str:
     """How a stage was trained, the first from random weights, the next from the one before."""
     words = [
-        f"python results/modelnet40/experiment.py modelnet40.lance RUN{number} --recipe {stage.recipe} --threads 1"
+        f"python results/modelnet40/experiment.py modelnet40.lance RUN{number} --recipe {stage.recipe} "
+        f"--threads {threads}"
     ]
     usual = RECIPES[stage.recipe]
     for name, value in asdict(stage).items():
