@@ -234,7 +234,8 @@ def test_a_closed_guard_has_no_children() -> None:
 
 
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it
 sys.path.insert(0, {tests!r})
 from test_guard import SMALL, act
 from crosshape.shapes.guard import Guard
