@@ -110,11 +110,11 @@ def test_the_plain_joint_step_has_the_loss_of_recipe_paper():
     learner = parts._learner(4, 64, 32, "cpu", 8)
     data = learner.batch(0)
     model = learner.model
-    ours = learner.losses(*data)["loss"].detach()
+    ours = learner.losses(data)["loss"].detach()
     judge = torch.nn.Sequential(model.correspondence.first, torch.nn.ReLU(), model.correspondence.second)
     images, points = PlainResNet18(model.images), PlainDGCNN(model.points)
     optimiser = torch.optim.SGD(points.parameters(), lr=0.0)
-    plain = joint_step(images, points, judge, optimiser, *data)
+    plain = joint_step(images, points, judge, optimiser, *data[:3])
     torch.testing.assert_close(ours, plain, rtol=0.05, atol=0.05)  # ours may be in bfloat16
 
 

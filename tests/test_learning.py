@@ -247,6 +247,20 @@ def test_every_network_learns_in_a_step(recipe, random):
     assert still == []
 
 
+def test_the_grid_alone_teaches_both_networks(random):
+    """With nothing else on, and one look at a cloud; the judge is asked nothing, so it stays as it was."""
+    off = {"cross_view": "none", "cross_modality": "none", "cross_cloud_weight": 0.0, "cosine_weight": 0.0}
+    points = random.normal(size=(6, 100, 3)).astype(np.float32) / 4
+    views = random.integers(0, 256, (6, 4, 32, 32), dtype=np.uint8)
+    settings = replace(SMALL, points=64, batch_size=6, weight_decay=0.0, **off)
+    learner = Learner(points, views, TINY, settings, torch.device("cpu"))
+    before = {name: value.clone() for name, value in learner.model.named_parameters()}
+    assert set(learner.step()) == {"loss", "reconstruction"}
+    learner.step()
+    still = {name for name, value in learner.model.named_parameters() if torch.equal(value, before[name])}
+    assert still == {name for name in before if name.startswith("correspondence.")}
+
+
 def test_two_views_of_a_batch_differ_and_belong_to_its_shapes():
     views = np.zeros((6, 4, 32, 32), np.uint8)
     views += (40 * np.arange(6, dtype=np.uint8))[:, None, None, None] + np.arange(4, dtype=np.uint8)[
@@ -256,7 +270,7 @@ def test_two_views_of_a_batch_differ_and_belong_to_its_shapes():
     learner = Learner(np.zeros((6, 64, 3), np.float32), views, TINY, settings, torch.device("cpu"))
     seen = set()
     for step in range(learner.steps_per_epoch):
-        _, a, b = learner.batch(step)
+        _, a, b, *_ = learner.batch(step)
         a, b = (255 * a[:, 16, 16]).round().int().tolist(), (255 * b[:, 16, 16]).round().int().tolist()
         assert all(x // 40 == y // 40 and x != y for x, y in zip(a, b, strict=True))
         seen |= {x // 40 for x in a}

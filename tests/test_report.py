@@ -5,12 +5,14 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from crosshape.report import Confusion, Figure, Report, alike, apart, cells, chart, flat, sprite
+from crosshape import report as report_module
+from crosshape.report import LINES, Confusion, Figure, Report, alike, apart, cells, chart, flat, sprite
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=http://x.y/z>"
 
@@ -190,3 +192,10 @@ def test_written_as_a_whole(tmp_path):
     report.write(tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text("utf-8") == report.html()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_every_part_of_the_loss_has_a_colour():
+    style = Path(report_module.__file__).with_name("report.css").read_text()
+    for number in range(len(LINES)):
+        assert f"polyline.c{number} {{" in style and f"li.c{number}::before {{" in style
+        assert style.count(f"--c{number}: #") == 2  # by day and by night

@@ -367,7 +367,9 @@ def test_all_with_parts_gives_the_whole_page(parted, tmp_path, capsys, quick):
     ]
     assert main([str(w) for w in ("evaluate", parted / "run", "all", parted / "data", *options)]) == 0
     said = capsys.readouterr().err
-    assert re.search(r"(?m)^ +\d+ s  segmentation run points frozen 1 a class: instance miou 0\.\d{3}$", said)
+    assert re.search(
+        r"(?m)^ +(\d+ min )?\d+ s  segmentation run points frozen 1 a class: instance miou 0\.\d{3}$", said
+    )
     assert {p.name for p in out.iterdir()} == {
         *(f"results.{s}" for s in ("html", "json", "md", "tex")),
         "pictures",

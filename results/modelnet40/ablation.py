@@ -31,8 +31,8 @@ from crosshape.tasks.labelled import open_data
 TABLE = Path(__file__).with_name("ablation.csv")
 SLIM = NetworkSettings(k=16, edge_widths=(32, 32, 64, 128), point_width=512, image_width=32)
 SIZES = {"points": 512, "encoding_points": 1024, "image_size": 64, "batch_size": 32, "epochs": 4}
-MILD = {"reconstruction_weight": 0.0}
-STRONG = {"augmentation": "strong", **MILD}
+NO_GRID = {"reconstruction_weight": 0.0}
+STRONG = {"augmentation": "strong", **NO_GRID}
 ALONE = {"cross_cloud_weight": 0.0, "cosine_weight": 0.0, **STRONG}
 ROWS = {
     "untrained": None,
@@ -44,7 +44,7 @@ ROWS = {
     "that, and picture and cloud agree": ("dense", STRONG),
     "that, three pairs a shape": ("dense", {"cross_modality": "pairs", **STRONG}),
     "that, triplets": ("dense", {"cross_view": "triplet", **STRONG}),
-    "augmentation of paper": ("dense", MILD),
+    "augmentation of paper": ("dense", NO_GRID),
     "and the grid of the object: dense": ("dense", {}),
 }
 FIGURES = "points views both features map_points map_views map_both nn_points".split()

@@ -280,7 +280,7 @@ def joint_training(side: str, batch: int, points: int, size: int, device: str) -
         module.train()
     parameters = [p for module in (images, network, judge) for p in module.parameters()]
     optimiser = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=5e-4)
-    return _waiting(lambda: joint_step(images, network, judge, optimiser, *data), place), batch
+    return _waiting(lambda: joint_step(images, network, judge, optimiser, *data[:3]), place), batch
 
 
 def fed_training(side: str, batch: int, points: int, size: int, device: str) -> Work:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -258,6 +258,20 @@ def check(settings: TrainSettings, library: Library) -> None:
         raise CrosshapeError(f"{library.path} has 1 view a shape; learning needs 2. Add with --views 12.")
 
 
+class Batch(NamedTuple):
+    """What a step learns from, on the device."""
+
+    clouds: Tensor
+    """(B or 2 B, n, 3): one or two looks at each cloud, changed."""
+    view_a: Tensor
+    """(B, S, S), changed; view_b: another view of the same shapes."""
+    view_b: Tensor
+    alike: Tensor | None
+    """(B, B), with `alike`: how much another object counts as the same one."""
+    occupied: Tensor | None
+    """(B, cells), with `reconstruction_weight`: how full each cell around an object is."""
+
+
 class Learner:
     """Arrays, networks, optimiser and place in the data; `run` is the loop."""
 
@@ -280,7 +294,7 @@ class Learner:
             self.model = model or Model(network, points=settings.points, image_size=settings.image_size)
             self.image_head, self.point_head = _head(settings.projection), _head(settings.projection)
             cells = CELLS**3 if settings.reconstruction_weight else 0
-            self.image_decoder, self.point_decoder = _decoder(cells), _decoder(cells)
+            self.image_decoder, self.point_decoder = _head(cells, bias=True), _head(cells, bias=True)
         self.model.comparable = settings.cosine_weight > 0 and settings.projection == 0
         for module in self._modules().values():
             module.to(device).train()
@@ -292,10 +306,6 @@ class Learner:
         self.optimiser = _optimiser(settings, list(self.names), list(parameters))
         self.generator = torch.Generator(device=device)
         self.origin: dict[str, Any] = {}
-        self.alike: Tensor | None = None
-        """(B, B) of the last batch: how much another object counts as the same one."""
-        self.occupied: Tensor | None = None
-        """(B, cells) of the last batch: how full each cell around its objects is."""
 
     def run(self, run: Path, quiet: bool = False) -> None:
         """Train from where the run stands to the end; save after every epoch, in between, and on Ctrl-C."""
@@ -345,7 +355,7 @@ class Learner:
 
     def step(self) -> dict[str, Tensor]:
         """One step of the joint training; the parts of the loss and the accuracy of the judge."""
-        parts = self.losses(*self.batch(self.place.step))
+        parts = self.losses(self.batch(self.place.step))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.settings, self.place.step, self.steps)
         self.optimiser.zero_grad(set_to_none=True)
@@ -356,27 +366,27 @@ class Learner:
         self.place.step += 1
         return {name: value.detach() for name, value in parts.items()}
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Step number -> clouds (B or 2 B, n, 3), view a and view b (B, S, S), changed, on the device."""
+    def batch(self, step: int) -> Batch:
+        """What the step of that number learns from: the same for the same seed (CPU)."""
         settings, size = self.settings, self.batch_size
         epoch, within = divmod(step, self.steps_per_epoch)
         order = np.random.Generator(np.random.PCG64([settings.seed, epoch])).permutation(self.rows)
         rows = order[within * size : (within + 1) * size]
         chance = np.random.Generator(np.random.PCG64([settings.seed, epoch, within + 1]))
+        alike = None
         if self.likes is None:
-            rows, self.alike = np.sort(rows), None
+            rows = np.sort(rows)
         else:
             rows = rows[: (size + 1) // 2]
             rows = np.concatenate([rows, draw_alike(rows[: size // 2], self.likes, chance)])
-            alike = torch.from_numpy(alike_in(rows, self.likes))
-            self.alike = settings.alike_weight * alike.to(self.device, torch.float32)
+            alike = torch.from_numpy(alike_in(rows, self.likes)).to(self.device, torch.float32)
+            alike = settings.alike_weight * alike
         ring = self.views.shape[1]
         first = chance.integers(ring, size=size)
         second = (first + chance.integers(1, ring, size=size)) % ring
         self.generator.manual_seed(int(chance.integers(1 << 62)))
         clouds = _take(self.points, rows, self.device)
-        if settings.reconstruction_weight:
-            self.occupied = occupancy(clouds)
+        occupied = occupancy(clouds) if settings.reconstruction_weight else None
         looks = 2 if settings.cross_cloud_weight else 1
         clouds = augment_points(
             torch.cat([clouds] * looks), settings.points, settings.augmentation, self.generator
@@ -385,14 +395,14 @@ class Learner:
             [_take(self.views, (rows, first), self.device), _take(self.views, (rows, second), self.device)]
         )
         pictures = augment_views(pictures, settings.augmentation, self.generator, settings.clutter)
-        return clouds, pictures[:size], pictures[size:]
+        return Batch(clouds, pictures[:size], pictures[size:], alike, occupied)
 
-    def losses(self, clouds: Tensor, view_a: Tensor, view_b: Tensor) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The parts of the loss of one batch, their weighted sum as "loss", and the accuracy of the judge."""
-        settings, size = self.settings, len(view_a)
+        settings, size = self.settings, len(batch.view_a)
         with autocast(self.device):
-            image = self.model.images(torch.cat([view_a, view_b]))
-            point = self.model.points(clouds)
+            image = self.model.images(torch.cat([batch.view_a, batch.view_b]))
+            point = self.model.points(batch.clouds)
         image_a, image_b = image[:size], image[size:]
         other_view, points = image_a.roll(1, dims=0), point[:size]
         parts: dict[str, Tensor] = {}
@@ -402,7 +412,7 @@ class Learner:
             parts["cross_view"] = losses.triplet(image_a, image_b, other_view, settings.margin)
         elif settings.cross_view == "softmax":
             left, right = self.image_head(image).chunk(2)
-            parts["cross_view"] = losses.softmax_agreement(left, right, settings.temperature, self.alike)
+            parts["cross_view"] = losses.softmax_agreement(left, right, settings.temperature, batch.alike)
         if "cross_view" in parts:
             total = total + settings.cross_view_weight * parts["cross_view"]
 
@@ -422,18 +432,20 @@ class Learner:
 
         if settings.cross_cloud_weight:
             left, right = self.point_head(point).chunk(2)
-            parts["cross_cloud"] = losses.softmax_agreement(left, right, settings.temperature, self.alike)
+            parts["cross_cloud"] = losses.softmax_agreement(left, right, settings.temperature, batch.alike)
             total = total + settings.cross_cloud_weight * parts["cross_cloud"]
         if settings.cosine_weight:
             picture = self.image_head(image_a) + self.image_head(image_b)
             cloud = torch.stack(_halves(self.point_head(point), size)).mean(dim=0)
-            parts["cosine"] = losses.softmax_agreement(picture, cloud, settings.temperature, self.alike)
+            parts["cosine"] = losses.softmax_agreement(picture, cloud, settings.temperature, batch.alike)
             total = total + settings.cosine_weight * parts["cosine"]
         if settings.reconstruction_weight:
-            assert self.occupied is not None
+            assert batch.occupied is not None
             told = [
-                losses.reconstruction(self.image_decoder(image), self.occupied.repeat(2, 1)),
-                losses.reconstruction(self.point_decoder(point), self.occupied.repeat(len(point) // size, 1)),
+                losses.reconstruction(self.image_decoder(image), batch.occupied.repeat(2, 1)),
+                losses.reconstruction(
+                    self.point_decoder(point), batch.occupied.repeat(len(point) // size, 1)
+                ),
             ]
             parts["reconstruction"] = torch.stack(told).sum()
             total = total + settings.reconstruction_weight * parts["reconstruction"]
@@ -452,7 +464,7 @@ class Learner:
             times = []
             for step in range(5):
                 start = time.monotonic()
-                self.losses(*self.batch(step))["loss"].backward()
+                self.losses(self.batch(step))["loss"].backward()
                 times.append(time.monotonic() - start)
             took[count] = min(times[1:])
         best = min(took, key=lambda count: took[count])
@@ -547,26 +559,15 @@ def _optimiser(
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-def _head(width: int) -> nn.Module:
+def _head(width: int, bias: bool = False) -> nn.Module:
+    """What is between features and a loss, and thrown away: to so many numbers; nothing for none."""
     if not width:
         return nn.Identity()
     return nn.Sequential(
         nn.Linear(FEATURES, FEATURES, bias=False),
         nn.BatchNorm1d(FEATURES),
         nn.ReLU(inplace=True),
-        nn.Linear(FEATURES, width, bias=False),
-    )
-
-
-def _decoder(cells: int) -> nn.Module:
-    """From features to how full each of so many cells is, as logits; nothing for none."""
-    if not cells:
-        return nn.Identity()
-    return nn.Sequential(
-        nn.Linear(FEATURES, FEATURES, bias=False),
-        nn.BatchNorm1d(FEATURES),
-        nn.ReLU(inplace=True),
-        nn.Linear(FEATURES, cells),
+        nn.Linear(FEATURES, width, bias=bias),
     )
 
 
