@@ -182,6 +182,15 @@ def test_clouds_change_within_their_bounds_and_repeat_by_seed(style, random):
         assert heights.min() >= 2 * 2 / 3 * 0.85
 
 
+@pytest.mark.parametrize(("turn", "least"), [(0, 0), (20, 15), (180, 150)])
+def test_clouds_turn_about_the_up_axis_as_far_as_they_may(turn, least):
+    clouds = torch.tensor([1.0, 0.0, 0.5]).expand(200, 40, 3)
+    out = augment_points(clouds, 32, "turn", torch.Generator().manual_seed(3), turn).mean(dim=1)
+    angle = torch.rad2deg(torch.atan2(out[:, 1], out[:, 0]))
+    assert least <= angle.max() <= turn + 1 and -turn - 1 <= angle.min() <= -least
+    assert (out[:, 2] - 0.5).abs().max() < 0.01
+
+
 def test_views_keep_size_range_and_repeat_by_seed(random):
     views = torch.from_numpy(random.integers(0, 256, (8, 40, 40), dtype=np.uint8))
     for style in ("paper", "strong"):
@@ -457,6 +466,7 @@ def test_settings_that_do_not_exist(values, words):
     [
         ({"optimiser": "adam"}, "setting 'optimiser' is 'adam'; it must be sgd or adamw"),
         ({"points": 4096}, "setting 'points' is 4096; it must be 32 to 256"),
+        ({"turn": 270.0}, "setting 'turn' is 270.0; it must be 0.0 to 180.0"),
         ({"batch_size": 1}, "setting 'batch_size' is 1; it must be 2 to 65536"),
         (
             {

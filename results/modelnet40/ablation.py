@@ -46,6 +46,7 @@ ROWS = {
     "that, triplets": ("dense", {"cross_view": "triplet", **STRONG}),
     "augmentation of paper": ("dense", NO_GRID),
     "and the grid of the object: dense": ("dense", {}),
+    "dense, clouds turned by 20 degrees at most": ("dense", {"turn": 20.0}),
 }
 FIGURES = "points views both features map_points map_views map_both nn_points".split()
 HEAD = ["date", "machine", "trained_with", "seed", "split", "minutes", *FIGURES]

@@ -120,6 +120,11 @@ class TrainSettings:
         0, "width of the heads between features and softmax losses, thrown away afterwards; 0 is none"
     )
     augmentation: str = setting("paper", "paper or strong: changes to clouds and pictures")
+    turn: float = setting(
+        180.0,
+        "largest turn of a cloud about the up axis, either way; less where shapes of a kind face the same way",
+        "degrees",
+    )
     clutter: float = setting(
         0.0, "share of the pictures that get made textures and grounds, to be more like photographs"
     )

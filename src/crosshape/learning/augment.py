@@ -16,15 +16,19 @@ from torch import Tensor
 from crosshape.shapes.views import FRONT
 
 
-def augment_points(points: Tensor, count: int, style: str, generator: torch.Generator) -> Tensor:
-    """Clouds (B, P, 3), Z up -> changed clouds (B, count, 3); `count` is at most P."""
+def augment_points(
+    points: Tensor, count: int, style: str, generator: torch.Generator, turn: float = 180.0
+) -> Tensor:
+    """Clouds (B, P, 3), Z up -> changed clouds (B, count, 3); `count` is at most P, `turn` the largest turn about Z in
+    degrees, either way.
+    """
     batch, available, _ = points.shape
     chance = _uniform(points, (batch, available), 0.0, 1.0, generator)
     if style == "strong":
         chance = chance + _beyond_cut(points, count, generator)
     chosen = chance.argsort(dim=1)[:, :count]
     out = points.gather(1, chosen[:, :, None].expand(-1, -1, 3))
-    out = out @ _turns(points, style, generator)
+    out = out @ _turns(points, style, generator, turn)
     if style == "turn":
         return out + _jitter(out, generator)
     out = out * _uniform(points, (batch, 1, 3), 2 / 3, 3 / 2, generator)
@@ -47,9 +51,10 @@ def _beyond_cut(points: Tensor, count: int, generator: torch.Generator) -> Tenso
     return 2.0 * (rank >= keep)
 
 
-def _turns(points: Tensor, style: str, generator: torch.Generator) -> Tensor:
-    """(B, 3, 3) rotations about the up axis; `strong` tilts by up to 10 degrees as well."""
-    angle = _uniform(points, (len(points),), 0.0, 2 * math.pi, generator)
+def _turns(points: Tensor, style: str, generator: torch.Generator, largest: float) -> Tensor:
+    """(B, 3, 3) rotations about the up axis by at most so many degrees; `strong` tilts by up to 10 as well."""
+    largest = math.radians(largest)
+    angle = _uniform(points, (len(points),), -largest, largest, generator)
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
     turn = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, one], dim=1).view(-1, 3, 3)
     if style != "strong":

@@ -242,6 +242,7 @@ def check(settings: TrainSettings, library: Library) -> None:
         "held_out": (0.0, 0.5),
         "projection": (0, 8192),
         "encoding_points": (0, 1 << 20),
+        "turn": (0.0, 180.0),
         "clutter": (0.0, 1.0),
         "alike": (0, 1000),
         "alike_weight": (0.0, 100.0),
@@ -389,7 +390,11 @@ class Learner:
         occupied = occupancy(clouds) if settings.reconstruction_weight else None
         looks = 2 if settings.cross_cloud_weight else 1
         clouds = augment_points(
-            torch.cat([clouds] * looks), settings.points, settings.augmentation, self.generator
+            torch.cat([clouds] * looks),
+            settings.points,
+            settings.augmentation,
+            self.generator,
+            settings.turn,
         )
         pictures = torch.cat(
             [_take(self.views, (rows, first), self.device), _take(self.views, (rows, second), self.device)]
