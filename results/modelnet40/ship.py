@@ -73,8 +73,8 @@ def main() -> None:
         "steps": before.get("steps", 0) + read_metrics(run)[-1]["step"],
         "made_with": f"crosshape {__version__}",
         "validation": {"on": found["data"]["note"], "seeds": 1, "figures": figures},
-        "limits": "grey renders and clouds of single objects that stand upright (Z up), in the unit sphere; one short "
-        "run; photographs do not find their class",
+        "limits": "grey renders and clouds of single objects that stand upright (Z up), in the unit sphere; best where "
+        "shapes of a kind face the same way, as ModelNet40's do; one seed; photographs do not find their class",
         "license": "weights learned from ModelNet40, which is for academic research only: use them likewise",
     }
     target = SHIPPED / NAME
