@@ -185,10 +185,21 @@ def test_clouds_change_within_their_bounds_and_repeat_by_seed(style, random):
 @pytest.mark.parametrize(("turn", "least"), [(0, 0), (20, 15), (180, 150)])
 def test_clouds_turn_about_the_up_axis_as_far_as_they_may(turn, least):
     clouds = torch.tensor([1.0, 0.0, 0.5]).expand(200, 40, 3)
-    out = augment_points(clouds, 32, "turn", torch.Generator().manual_seed(3), turn).mean(dim=1)
+    out = augment_points(clouds, 32, "rigid", torch.Generator().manual_seed(3), turn).mean(dim=1)
     angle = torch.rad2deg(torch.atan2(out[:, 1], out[:, 0]))
     assert least <= angle.max() <= turn + 1 and -turn - 1 <= angle.min() <= -least
     assert (out[:, 2] - 0.5).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(("turn", "least", "most"), [(0.0, 0.0, 0.1), (180.0, 0.5, 1.0)])
+def test_a_step_turns_its_clouds_as_far_as_the_setting_says(turn, least, most, random):
+    points = np.zeros((6, 100, 3), np.float32)
+    points[:, :, 0] = np.linspace(-1, 1, 100)  # along x: the narrower in y, the less turned
+    views = random.integers(0, 256, (6, 4, 32, 32), dtype=np.uint8)
+    settings = replace(SMALL, points=64, batch_size=6, turn=turn)
+    clouds = Learner(points, views, TINY, settings, torch.device("cpu")).batch(0).clouds
+    width = clouds.amax(dim=1) - clouds.amin(dim=1)
+    assert least < (width[:, 1] / width.norm(dim=1)).max() < most
 
 
 def test_views_keep_size_range_and_repeat_by_seed(random):

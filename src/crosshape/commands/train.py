@@ -60,11 +60,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
-    """What a setting is if nothing is said, in each recipe where they differ."""
+    """What a setting is if nothing is said, in each recipe where they differ, and its unit."""
+    unit = f" {field.metadata['unit']}" if field.metadata["unit"] else ""
     each = {name: getattr(recipe, field.name, field.default) for name, recipe in RECIPES.items()}
     if len(set(each.values())) == 1:
-        return f"default: {field.default}"
-    return ", ".join(f"{name}: {each[name]}" for name in sorted(each))
+        return f"default: {field.default}{unit}"
+    return ", ".join(f"{name}: {each[name]}" for name in sorted(each)) + unit
 
 
 def run(options: argparse.Namespace) -> int:

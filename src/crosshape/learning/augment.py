@@ -1,9 +1,10 @@
 """Batched changes to clouds and views, on the device of the batch, from an explicit generator.
 
 `paper` follows the authors' later code: for clouds a random choice of points, scale 2/3 to 3/2 and shift up
-to 0.2 per axis, a turn about the up axis, jitter sigma 0.01 clipped at 0.02; for views a random crop and a
-horizontal flip. `strong` also cuts a part of the cloud away, tilts it, and changes the light of the views;
-`turn` leaves the size and place of a cloud alone. `clutter` makes views look more like photographs.
+to 0.2 per axis, a turn about the up axis (all the way round, or less), jitter sigma 0.01 clipped at 0.02; for
+views a random crop and a horizontal flip. `strong` also cuts a part of the cloud away, tilts it, and changes the
+light of the views; `rigid` leaves the size and place of a cloud alone. `clutter` makes views look more like
+photographs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def augment_points(
     chosen = chance.argsort(dim=1)[:, :count]
     out = points.gather(1, chosen[:, :, None].expand(-1, -1, 3))
     out = out @ _turns(points, style, generator, turn)
-    if style == "turn":
+    if style == "rigid":
         return out + _jitter(out, generator)
     out = out * _uniform(points, (batch, 1, 3), 2 / 3, 3 / 2, generator)
     out = out + _jitter(out, generator)

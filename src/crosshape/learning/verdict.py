@@ -70,7 +70,7 @@ def measure(model: Model, points: np.ndarray, views: np.ndarray, held: np.ndarra
     gallery = model.encode_points(clouds[:, order[:count]])
     generator = torch.Generator().manual_seed(seed)
     turned = augment_points(
-        torch.from_numpy(clouds[: len(held), order[count:]].copy()), count, "turn", generator
+        torch.from_numpy(clouds[: len(held), order[count:]].copy()), count, "rigid", generator
     )
     by_cloud = _found(model.encode_points(turned.numpy()), gallery)
 
