@@ -212,6 +212,18 @@ def test_views_keep_size_range_and_repeat_by_seed(random):
         assert not torch.allclose(one, views.float() / 255)
 
 
+@pytest.mark.parametrize(("crop", "least"), [(0.0, 0.8), (0.3, 0.3), (1.0, 1.0)])
+def test_a_step_crops_its_views_as_far_as_the_setting_says(crop, least, random):
+    points = random.normal(size=(64, 100, 3)).clip(-0.5, 0.5).astype(np.float32)
+    ramp = np.linspace(50, 200, 64).astype(np.uint8)  # across: what is left of it says how wide the crop was
+    views = np.broadcast_to(ramp, (64, 4, 64, 64)).copy()
+    settings = replace(SMALL, points=64, batch_size=64, image_size=64, crop=crop)
+    batch = Learner(points, views, TINY, settings, torch.device("cpu")).batch(0)
+    middle = torch.cat([batch.view_a, batch.view_b])[:, 32]
+    share = (middle[:, 1] - middle[:, -2]).abs() * (255 / 150) * (64 / 61)
+    assert least - 0.03 < share.min() < least + 0.1 and 0.95 < share.max() < 1.03
+
+
 def test_clutter_changes_its_share_of_the_pictures_and_keeps_the_shape_to_be_seen(random):
     views = torch.ones(400, 32, 32)
     views[:, 10:22, 10:22] = torch.from_numpy(random.uniform(0.1, 0.8, (400, 12, 12)).astype(np.float32))

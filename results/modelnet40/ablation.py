@@ -47,6 +47,11 @@ ROWS = {
     "augmentation of paper": ("dense", NO_GRID),
     "and the grid of the object: dense": ("dense", {}),
     "dense, clouds turned by 20 degrees at most": ("dense", {"turn": 20.0}),
+    "that, temperature 0.2": ("dense", {"turn": 20.0, "temperature": 0.2}),
+    "that, and weight 30 of the grid": (
+        "dense",
+        {"turn": 20.0, "temperature": 0.2, "reconstruction_weight": 30.0},
+    ),
 }
 FIGURES = "points views both features map_points map_views map_both nn_points".split()
 HEAD = ["date", "machine", "trained_with", "seed", "split", "minutes", *FIGURES]

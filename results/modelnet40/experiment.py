@@ -4,8 +4,9 @@
     python results/modelnet40/experiment.py modelnet40.lance RUN --recipe dense --epochs 6 --set points=512
 
 Appends a row to results/modelnet40/table.csv and never overwrites one. A run that was stopped goes on where it
-was. `--split K` chooses the fifth that is held out of training and of the SVM's training rows; nothing is
-chosen on it but the recipe, which is why the official test split is a blind measurement.
+was. In place of the library, modelnet40.packed does (packed.py). `--split K` chooses the fifth that is held out of
+training and of the SVM's training rows; nothing is chosen on it but the recipe, which is why the official test split
+is a blind measurement.
 Views are splatted from 1,024 points. points, views, both: accuracy of the linear machine on all layers, as in
 `crosshape evaluate`; features: on the 512 numbers of a cloud alone; the others are of what search compares.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from packed import open_packed
 
 from crosshape.commands.train import arguments as train_arguments
 from crosshape.commands.train import chosen
@@ -57,7 +59,8 @@ def main() -> None:
     network = network or (before.settings if before else NetworkSettings())
     if settings.alike and before is None:
         parser.error("alike needs --from")
-    data = open_data(options.library, image_size=settings.image_size, fifth=options.split)
+    opened = open_packed if options.library.endswith(".packed") else open_data
+    data = opened(options.library, image_size=settings.image_size, fifth=options.split)
     points, views = data.arrays
     assert points is not None
     test = data.test(0)
@@ -103,7 +106,7 @@ def main() -> None:
         "epochs": 0 if options.untrained else settings.epochs,
         "minutes": round(seconds / 60, 1),
         "shapes_per_second": round(rate, 1),
-        "machine": f"{platform.machine()} {torch.get_num_threads()} threads {choose_device(options.device).type}",
+        "machine": f"{platform.machine()} {torch.get_num_threads()} threads {name_of(model.device)}",
     }
     fresh = not TABLE.exists()
     with TABLE.open("a", newline="") as file:
@@ -114,18 +117,25 @@ def main() -> None:
     print({**about, **row})
 
 
+def name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def judge(model, points, views, labels, test) -> dict[str, float]:
     """Linear SVM accuracies and retrieval on the held-out fifth; C is chosen on the training rows alone."""
+    device = str(model.device)
     found = model.encode_points(points, layer="all")
     features = FeatureSet(found[:, :FEATURES], model.encode_views(views), found[:, FEATURES:])
     row = {}
     for which in ("points", "views", "both"):
         given = vectors(features, which, views.shape[1], linear=True)
-        row[which] = recognise(given[~test], labels[~test], given[test], labels[test]).accuracy
+        row[which] = recognise(given[~test], labels[~test], given[test], labels[test], device=device).accuracy
         asked = vectors(features, which, views.shape[1])[test]
         row[f"map_{which}"] = retrieve(asked, labels[test]).mean_average_precision
     given = features.points
-    row["features"] = recognise(given[~test], labels[~test], given[test], labels[test]).accuracy
+    row["features"] = recognise(
+        given[~test], labels[~test], given[test], labels[test], device=device
+    ).accuracy
     row["nn_points"] = retrieve(given[test], labels[test]).nearest_neighbour
     return row
 

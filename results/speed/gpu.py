@@ -1,23 +1,24 @@
-"""The same figures on a CUDA GPU: python results/speed/gpu.py [--device cuda]   NOT MEASURED YET: no GPU was at hand.
+"""The same figures on a CUDA GPU: python results/speed/gpu.py [--device cuda] [--times 4]
 
-Prints one JSON object a line: the device and its measured peak rates; each case beside its plain form; the
-floor of the DGCNN training step (its operations and bytes over those rates) and how far above it the step is;
-the time of an epoch over as many clouds as ModelNet40's training split has. `--device cpu --tiny` tests the
-script itself.
+Prints one JSON object a line: the device and its measured peak rates; each case beside its plain form, the batch
+so many times that of a CPU; the floor of the DGCNN training step (its operations and bytes over those rates) and how
+far above it the step is; the time of an epoch over as many clouds as ModelNet40's training split has. Both sides of
+a case are in one process and take turns. `--device cpu --tiny` tests the script itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import importlib
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 
-from crosshape.benchmark.measuring import compare, machine
+from crosshape.benchmark.measuring import machine
 from crosshape.benchmark.parts import cases, some_clouds, some_views
 from crosshape.learning.training import Learner
 from crosshape.networks.model import choose_device, fast_bfloat16
@@ -34,6 +35,24 @@ def timed(work: Callable[[], object], device: torch.device, times: int) -> float
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds[1:]))
+
+
+def side_by_side(case: dict[str, Any], times: int, device: str, repeats: int = 5) -> dict[str, Any]:
+    """Items a second of both sides of a case, medians of turns."""
+    module, name = case["build"].split(":")
+    build = getattr(importlib.import_module(module), name)
+    sizes = {**case["sizes"], "batch": times * case["sizes"]["batch"]}
+    works = {side: build(side, device=device, **sizes) for side in ("plain", "ours")}
+    rates: dict[str, list[float]] = {side: [] for side in works}
+    for turn in range(2 + repeats):
+        for side, (work, items) in works.items():
+            start = time.perf_counter()
+            work()
+            if turn > 1:
+                rates[side].append(items / (time.perf_counter() - start))
+    plain, ours = (float(np.median(rates[side])) for side in ("plain", "ours"))
+    words = {"case": case["case"].rsplit(", batch", 1)[0], "sizes": sizes, "unit": case["unit"]}
+    return {**words, "plain": plain, "ours": ours, "ratio": ours / plain}
 
 
 def peaks(device: torch.device, size: int) -> dict[str, float]:
@@ -88,23 +107,26 @@ def epoch(device: torch.device, shapes: int, points: int, size: int, batch: int,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--times", type=int, default=4, help="batches so many times as large as on a CPU")
+    parser.add_argument("--only", default="", help="cases with these words in their name")
     parser.add_argument("--tiny", action="store_true", help="small sizes: does the script run?")
     options = parser.parse_args()
     device = choose_device(options.device)
     print(json.dumps(machine(torch.get_num_threads(), str(device))), flush=True)
     rates = peaks(device, 256 if options.tiny else 8192)
     print(json.dumps({"peaks": rates}), flush=True)
-    batch, points = (4, 128) if options.tiny else (32, 1024)
     for part in ("points", "views", "train", "encode"):
         for case in cases(part, options.tiny, None):
-            if case["sizes"].get("plain_allocator"):
+            if case["sizes"].get("plain_allocator") or options.only not in case["case"]:
                 continue
-            row = compare(**case, threads=torch.get_num_threads(), device=str(device))
-            print(json.dumps(dataclasses.asdict(row)), flush=True)
-            if part == "points":
-                least = floor(case["sizes"]["batch"], case["sizes"]["points"], rates, NetworkSettings())
-                step = case["sizes"]["batch"] / (row.ours or 1)
+            row = side_by_side(case, options.times, str(device))
+            print(json.dumps(row), flush=True)
+            if case["build"].endswith(":point_training"):
+                batch = row["sizes"]["batch"]
+                least = floor(batch, row["sizes"]["points"], rates, NetworkSettings())
+                step = batch / row["ours"]
                 print(json.dumps({"floor_s": least, "step_s": step, "times": step / least}), flush=True)
+    batch, points = (4, 128) if options.tiny else (32 * options.times, 1024)
     shapes = 64 if options.tiny else 9843
     seconds = epoch(device, shapes, points, 32 if options.tiny else 112, batch, 2 if options.tiny else 50)
     print(json.dumps({"epoch_s": seconds, "shapes": shapes, "points": points, "batch": batch}), flush=True)

@@ -120,6 +120,10 @@ class TrainSettings:
         0, "width of the heads between features and softmax losses, thrown away afterwards; 0 is none"
     )
     augmentation: str = setting("paper", "paper or strong: changes to clouds and pictures")
+    crop: float = setting(
+        0.0,
+        "smallest share of its width that a crop of a picture keeps; 0: 0.8, with the augmentation strong 0.6",
+    )
     turn: float = setting(
         180.0,
         "largest turn of a cloud about the up axis, either way; less where shapes of a kind face the same way",

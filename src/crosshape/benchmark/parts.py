@@ -283,6 +283,10 @@ def joint_training(side: str, batch: int, points: int, size: int, device: str) -
     return _waiting(lambda: joint_step(images, network, judge, optimiser, *data[:3]), place), batch
 
 
+def _on_cpu(array: Any) -> np.ndarray:
+    return np.asarray(array.cpu() if hasattr(array, "cpu") else array)
+
+
 def fed_training(side: str, batch: int, points: int, size: int, device: str) -> Work:
     """Our joint step: on one batch again and again (plain), and with its batches read and changed (ours)."""
     place = _ready("ours", device)
@@ -314,9 +318,9 @@ def reading(side: str, batch: int, points: int, size: int, device: str) -> Work:
 
     folder, random = _folder(), np.random.default_rng(0)
     for row in range(shapes):
-        np.save(folder / f"{row:05d}.npy", learner.points[row])
+        np.save(folder / f"{row:05d}.npy", _on_cpu(learner.points[row]))
         for view in range(4):
-            Image.fromarray(learner.views[row, view]).save(folder / f"{row:05d}_{view:02d}.png")
+            Image.fromarray(_on_cpu(learner.views[row, view])).save(folder / f"{row:05d}_{view:02d}.png")
 
     def plain() -> None:
         rows = random.permutation(shapes)[:batch]

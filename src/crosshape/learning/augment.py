@@ -65,15 +65,18 @@ def _turns(points: Tensor, style: str, generator: torch.Generator, largest: floa
     return turn @ torch.stack([one, zero, zero, zero, cos, sin, zero, -sin, cos], dim=1).view(-1, 3, 3)
 
 
-def augment_views(views: Tensor, style: str, generator: torch.Generator, cluttered: float = 0.0) -> Tensor:
+def augment_views(
+    views: Tensor, style: str, generator: torch.Generator, cluttered: float = 0.0, least: float = 0.0
+) -> Tensor:
     """Views uint8 (B, S, S) -> changed views float32 (B, S, S) in 0..1, of the same size.
 
-    A crop of 80 to 100 % of each side (strong: 60 to 100 %, and stretched by up to a fifth), flipped half
-    the time; strong also changes contrast and brightness. `cluttered` is the share that `clutter` changes.
+    A crop of 80 to 100 % of each side (strong: 60 to 100 %, and stretched by up to a fifth; `least` in their
+    place where it is not 0), flipped half the time; strong also changes contrast and brightness. `cluttered`
+    is the share that `clutter` changes.
     """
     batch = len(views)
     pictures = views.float().div(255)[:, None]
-    least = 0.6 if style == "strong" else 0.8
+    least = least or (0.6 if style == "strong" else 0.8)
     width = _uniform(pictures, (batch,), least, 1.0, generator)
     stretch = _uniform(pictures, (batch,), 0.8, 1.25, generator) if style == "strong" else 1.0
     height = (width * stretch).clamp(max=1.0)

@@ -242,6 +242,7 @@ def check(settings: TrainSettings, library: Library) -> None:
         "held_out": (0.0, 0.5),
         "projection": (0, 8192),
         "encoding_points": (0, 1 << 20),
+        "crop": (0.0, 1.0),
         "turn": (0.0, 180.0),
         "clutter": (0.0, 1.0),
         "alike": (0, 1000),
@@ -299,17 +300,23 @@ class Learner:
         self.model.comparable = settings.cosine_weight > 0 and settings.projection == 0
         for module in self._modules().values():
             module.to(device).train()
+        torch.backends.cudnn.benchmark = True  # sizes stay the same from step to step
         self.batch_size = min(settings.batch_size, len(self.rows))
         self.steps_per_epoch = len(self.rows) // self.batch_size
         self.steps = self.steps_per_epoch * settings.epochs
         self.place = folder.Place()
-        self.names, parameters = zip(*self._parameters(), strict=True)
-        self.optimiser = _optimiser(settings, list(self.names), list(parameters))
+        parameters = sorted(
+            self._parameters(), key=lambda pair: pair[1].ndim <= 1
+        )  # as the optimiser groups them
+        self.names = [name for name, _ in parameters]
+        self.optimiser = _optimiser(settings, [parameter for _, parameter in parameters])
         self.generator = torch.Generator(device=device)
         self.origin: dict[str, Any] = {}
 
     def run(self, run: Path, quiet: bool = False) -> None:
-        """Train from where the run stands to the end; save after every epoch, in between, and on Ctrl-C."""
+        """Train from where the run stands to the end; save after every epoch (where that takes less than a twentieth of
+        the time), within long ones, and on Ctrl-C.
+        """
         self._restore(run)
         metrics = folder.Metrics(run, self.place.step)
         progress = Progress("training", self.steps * self.batch_size)
@@ -317,7 +324,7 @@ class Learner:
         progress.done = self.place.step * self.batch_size
         progress.begin = progress.done
         started, before = time.monotonic(), self.place.seconds
-        saved = started
+        saved, took = started, 0.0
         recent: list[dict[str, Tensor]] = []
         note = ""
         row: dict[str, float] = {}
@@ -340,9 +347,11 @@ class Learner:
                     metrics.write({"step": self.place.step, "epoch": round(epoch, 4), **row})
                     note = _words(row, epoch, self.settings.epochs)
                 progress.advance(self.batch_size, note)
-                if ended or time.monotonic() - saved > SAVE_EVERY:
+                now = time.monotonic()
+                if now - saved > (20 * took if ended else SAVE_EVERY):
                     self._save(run)
                     saved = time.monotonic()
+                    took = saved - now
                 if ended and not progress.live and not quiet and _telling(round(epoch), self.settings.epochs):
                     say(f"{_words(row, epoch, self.settings.epochs)}, {duration(self.place.seconds)}")
         except KeyboardInterrupt:
@@ -399,7 +408,9 @@ class Learner:
         pictures = torch.cat(
             [_take(self.views, (rows, first), self.device), _take(self.views, (rows, second), self.device)]
         )
-        pictures = augment_views(pictures, settings.augmentation, self.generator, settings.clutter)
+        pictures = augment_views(
+            pictures, settings.augmentation, self.generator, settings.clutter, settings.crop
+        )
         return Batch(clouds, pictures[:size], pictures[size:], alike, occupied)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -498,7 +509,7 @@ class Learner:
             for title, module in self._modules().items()
             for name, value in module.state_dict().items()
         }
-        tensors |= folder.optimiser_tensors(self.optimiser, list(self.names))
+        tensors |= folder.optimiser_tensors(self.optimiser, self.names)
         folder.save_state(run, tensors, self.place, self.steps, self.steps_per_epoch)
         self.model.card = self._card(run)
         self.model.save(run)
@@ -516,7 +527,7 @@ class Learner:
                     {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
                 )
             kept = {n: v for n, v in tensors.items() if n.startswith("optimiser.")}
-            folder.restore_optimiser(self.optimiser, list(self.names), kept)
+            folder.restore_optimiser(self.optimiser, self.names, kept)
         except (RuntimeError, KeyError, ValueError) as error:
             raise CrosshapeError(
                 f"{run / folder.STATE} does not fit the settings of {run / folder.SETTINGS}: "
@@ -550,18 +561,17 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (share - warm) / (1 - warm)))
 
 
-def _optimiser(
-    settings: TrainSettings, names: list[str], parameters: list[nn.Parameter]
-) -> torch.optim.Optimizer:
-    """SGD as in the paper, or AdamW without decay of norms and biases, one group a parameter."""
+def _optimiser(settings: TrainSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD as in the paper, or AdamW without decay of norms and biases."""
     if settings.optimiser == "sgd":
         return torch.optim.SGD(
             parameters, lr=settings.learning_rate, momentum=0.9, weight_decay=settings.weight_decay
         )
     groups = [
-        {"params": [p], "weight_decay": settings.weight_decay if p.ndim > 1 else 0.0} for p in parameters
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=parameters[0].device.type == "cuda")
 
 
 def _head(width: int, bias: bool = False) -> nn.Module:

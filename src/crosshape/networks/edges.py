@@ -7,7 +7,8 @@ BatchNorm is affine and LeakyReLU is monotonic, so both commute with the maximum
 is negative: there the sign is moved into W). The batch statistics over all edges follow from sums over the
 neighbours and from in-degrees. Same parameters, same outputs and gradients to rounding.
 
-On a CPU the gathers are numba kernels that run on threads without the GIL; elsewhere they are torch.
+On a CPU the gathers are numba kernels that run on threads without the GIL, on a CUDA GPU those of `gpu.py`; elsewhere
+they are torch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crosshape.networks.kernels import array, kernel, narrowed, on_threads, widened
+from crosshape.networks.kernels import array, by_triton, kernel, narrowed, on_threads, widened
 
 SLOPE = 0.2
 """Slope of LeakyReLU below zero (second-hand)."""
@@ -56,12 +57,21 @@ def edge_max_norm(
     """(B, N, 2D) [p, q], scale >= 0 -> LeakyReLU(BatchNorm(max_j p_j + q_i)) (B, N, D), mean, variance."""
     if both.device.type == "cpu":
         return _EdgeMaxNorm.apply(both, scale, bias, neighbours, eps)
+    if by_triton(both):
+        from crosshape.networks import gpu
+
+        return gpu.EdgeMaxNorm.apply(both, scale, bias, neighbours, eps)
     return edge_max_norm_torch(both.to(scale.dtype), scale, bias, neighbours, eps)
 
 
 def edge_max(both: Tensor, factor: Tensor, shift: Tensor, neighbours: Tensor) -> Tensor:
     """(B, N, 2D) [p, q], factor >= 0 -> LeakyReLU(factor (max_j p_j + q_i) + shift) (B, N, D)."""
-    if both.device.type == "cpu" and not (torch.is_grad_enabled() and both.requires_grad):
+    learning = torch.is_grad_enabled() and both.requires_grad
+    if by_triton(both) and not learning:
+        from crosshape.networks import gpu
+
+        return gpu.edge_max(both, factor.detach(), shift.detach(), neighbours)
+    if both.device.type == "cpu" and not learning:
         batch, count, width = both.shape[0], both.shape[1], both.shape[2] // 2
         y = torch.empty(batch, count, width, dtype=factor.dtype)
         on_threads(

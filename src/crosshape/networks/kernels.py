@@ -17,6 +17,20 @@ kernel = njit(nogil=True, cache=True, fastmath={"contract", "arcp", "nsz", "reas
 """Compile for this machine and keep the result; no parallel=True, whose threads do not survive a fork."""
 
 
+@cache
+def _has_triton() -> bool:
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def by_triton(tensor: Tensor) -> bool:
+    """Whether the kernels of `gpu.py` are for this tensor: on a CUDA GPU, not in float64, Triton installed."""
+    return tensor.device.type == "cuda" and tensor.dtype != torch.float64 and _has_triton()
+
+
 def array(tensor: Tensor) -> np.ndarray:
     """A tensor's memory as numpy sees it; bfloat16, which numpy has not, as uint16 (see `widened`)."""
     tensor = tensor.detach()

@@ -11,10 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crosshape.networks.kernels import kernel, on_threads
+from crosshape.networks.kernels import by_triton, kernel, on_threads
 
 _BLOCK = 1 << 21
 """Distances held at once on a CPU: 8 MB in float32, which stays in the last-level cache."""
+
+PICKED = 8192
+"""Points a cloud up to which a kernel of our own picks the nearest on a CUDA GPU."""
 
 CROWD = 512
 """Points a cloud from which the grid is faster than all distances (results/speed/speed.md)."""
@@ -35,6 +38,10 @@ def nearest_neighbours(x: Tensor, k: int) -> Tensor:
         half = x.square().sum(dim=2).mul_(0.5)
         if x.device.type != "cpu":
             order = torch.baddbmm(half[:, None], x, x.transpose(1, 2), alpha=-1)
+            if by_triton(order) and count <= PICKED:
+                from crosshape.networks import gpu
+
+                return gpu.smallest(order, k)
             return order.topk(k, dim=2, largest=False, sorted=False).indices.int()
         found = torch.empty(x.shape[0], count, k, dtype=torch.int32)
         if x.shape[2] == 3 and count >= CROWD:
