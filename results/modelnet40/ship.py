@@ -1,12 +1,13 @@
 """Put a trained run into the package, half precision, with its card.
 
-    python results/modelnet40/ship.py RUN RESULTS [BEFORE [NOTE]]
+    python results/modelnet40/ship.py RUN[,RUN...] RESULTS [BEFORE [NOTE]]
 
-BEFORE is the card.json of the shipped model whose weights RUN started from (`--from`): its commands, epochs and steps
-are kept on the new card, and its rows of untrained networks and D2 where RESULTS has none. NOTE is what else was done,
-in words. RESULTS is the folder that `crosshape evaluate RUN all modelnet40.lance --split 1 [--baselines] --out RESULTS`
-wrote: its figures go on the card. At the end the features of the rounded model are compared with those of the run, and
-how alike they are is printed.
+Of several runs, each started from the one before, the last is what ships. BEFORE is the card.json of the shipped model
+whose weights the first RUN started from (`--from`): its commands, epochs and steps are kept on the new card, and its
+rows of untrained networks and D2 where RESULTS has none. NOTE is what else was done, in words. RESULTS is the folder
+that `crosshape evaluate RUN all modelnet40.lance --split 1 [--baselines] --out RESULTS` wrote: its figures go on the
+card. At the end the features of the rounded model are compared with those of the run, and how alike they are is
+printed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from crosshape import __version__
 from crosshape.learning.run import read_metrics, read_settings
 from crosshape.networks.model import SHIPPED, load_model
-from crosshape.settings import RECIPES, TrainSettings
+from crosshape.settings import RECIPES
 from crosshape.shapes.made import CLASSES, make_shape
 from crosshape.shapes.surface import normalise, sample_surface
 
@@ -42,19 +43,17 @@ KEPT = (
 
 
 def main() -> None:
-    run, results = Path(sys.argv[1]), Path(sys.argv[2])
+    runs, results = [Path(name) for name in sys.argv[1].split(",")], Path(sys.argv[2])
+    run = runs[-1]
     model = load_model(run, "cpu")
     found = json.loads((results / "results.json").read_text())
     if found["model"]["fingerprint"] != model.fingerprint:
         raise SystemExit(f"{results} was measured with another model than {run}")
     before = json.loads(Path(sys.argv[3]).read_text()) if len(sys.argv) > 3 else {}
     stages = before.get("stages", 1) if before else 0
-    _, stage, facts = read_settings(run)
-    commands = [
-        word
-        for word in (before.get("command"), command(stages, stage, facts["threads"]), *sys.argv[4:])
-        if word
-    ]
+    commands = [before["command"]] if before else []
+    commands += [command(stages + i, one) for i, one in enumerate(runs)] + sys.argv[4:]
+    settings = [read_settings(one)[1] for one in runs]
     figures = [
         {key: shortened(row[key]) for key in KEPT if row.get(key) is not None}
         for row in found["rows"]
@@ -67,10 +66,10 @@ def main() -> None:
         "trained_on": "ModelNet40's training clouds of 1,024 points (four of five in every class: 7,890 shapes), "
         "without labels; views splatted from the points",
         "command": "; ".join(commands),
-        "stages": stages + 1,
-        "epochs": before.get("epochs", 0) + stage.epochs,
-        "seed": stage.seed,
-        "steps": before.get("steps", 0) + read_metrics(run)[-1]["step"],
+        "stages": stages + len(runs),
+        "epochs": before.get("epochs", 0) + sum(stage.epochs for stage in settings),
+        "seed": settings[-1].seed,
+        "steps": before.get("steps", 0) + sum(read_metrics(one)[-1]["step"] for one in runs),
         "made_with": f"crosshape {__version__}",
         "validation": {"on": found["data"]["note"], "seeds": 1, "figures": figures},
         "limits": "grey renders and clouds of single objects that stand upright (Z up), in the unit sphere; best where "
@@ -94,11 +93,13 @@ def main() -> None:
     )
 
 
-def command(number: int, stage: TrainSettings, threads: int) -> str:
+def command(number: int, run: Path) -> str:
     """How a stage was trained, the first from random weights, the next from the one before."""
+    _, stage, facts = read_settings(run)
+    gpu = json.loads((run / "card.json").read_text()).get("device", "cpu") != "cpu"
     words = [
-        f"python results/modelnet40/experiment.py modelnet40.lance RUN{number} --recipe {stage.recipe} "
-        f"--threads {threads}"
+        f"python results/modelnet40/experiment.py modelnet40.{'packed' if gpu else 'lance'} RUN{number} "
+        f"--recipe {stage.recipe} {'--device cuda' if gpu else '--threads ' + str(facts['threads'])}"
     ]
     usual = RECIPES[stage.recipe]
     for name, value in asdict(stage).items():
