@@ -47,6 +47,8 @@ ROWS = {
     "augmentation of paper": ("dense", NO_GRID),
     "and the grid of the object: dense": ("dense", {}),
     "dense, clouds turned by 20 degrees at most": ("dense", {"turn": 20.0}),
+    "turned by 20 degrees, 8 neighbours": ("dense", {"turn": 20.0}, {"k": 8}),
+    "turned by 20 degrees, weight decay 0.5": ("dense", {"turn": 20.0, "weight_decay": 0.5}),
     "that, temperature 0.2": ("dense", {"turn": 20.0, "temperature": 0.2}),
     "that, and weight 30 of the grid": (
         "dense",
@@ -96,9 +98,10 @@ def learn(name: str, seed: int, points: np.ndarray, views: np.ndarray, rows: np.
     if ROWS[name] is None:
         sizes = {"points": points.shape[1], "image_size": views.shape[2]}
         return untrained_model(SLIM, **sizes, seed=seed, clouds=points[rows], views=views[rows]), 0.0
-    recipe, changes = ROWS[name]
+    recipe, changes, *network = ROWS[name]
     settings = replace(RECIPES[recipe], **SIZES, seed=seed, **changes)
-    learner = Learner(points, views, SLIM, settings, torch.device("cpu"), rows=rows)
+    slim = replace(SLIM, **network[0]) if network else SLIM
+    learner = Learner(points, views, slim, settings, torch.device("cpu"), rows=rows)
     with tempfile.TemporaryDirectory() as folder:
         learner.run(Path(folder), quiet=True)
     make_ready(learner.model, settings, points, views, rows)
