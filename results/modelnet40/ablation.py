@@ -48,7 +48,6 @@ ROWS = {
     "and the grid of the object: dense": ("dense", {}),
     "dense, clouds turned by 20 degrees at most": ("dense", {"turn": 20.0}),
     "turned by 20 degrees, 8 neighbours": ("dense", {"turn": 20.0}, {"k": 8}),
-    "turned by 20 degrees, weight decay 0.5": ("dense", {"turn": 20.0, "weight_decay": 0.5}),
     "that, temperature 0.2": ("dense", {"turn": 20.0, "temperature": 0.2}),
     "that, and weight 30 of the grid": (
         "dense",
