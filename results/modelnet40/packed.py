@@ -77,8 +77,10 @@ def open_packed(path: str | Path, *, image_size: int, fifth: int):
 
 def draw(points: np.ndarray, size: int, workers: int | None = None) -> np.ndarray:
     """Clouds (N, P, 3) -> views (N, 12, size, size) uint8, as a library has them, on all cores."""
+    if len(points) <= CHUNK:
+        return _draw(points, size)
     out = np.empty((len(points), 12, size, size), np.uint8)
-    _draw(points[:1], size=size)  # compiled once, before there are several processes
+    _draw(points[:1], size)  # compiled once, before there are several processes
     blocks = [points[start : start + CHUNK] for start in range(0, len(points), CHUNK)]
     with ProcessPoolExecutor(workers or os.cpu_count(), get_context("fork")) as pool:
         for i, views in enumerate(pool.map(partial(_draw, size=size), blocks)):
