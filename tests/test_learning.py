@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -210,6 +211,22 @@ def test_views_keep_size_range_and_repeat_by_seed(random):
         assert one.shape == (8, 40, 40) and one.dtype == torch.float32
         assert one.min() >= 0 and one.max() <= 1 and torch.equal(one, same)
         assert not torch.allclose(one, views.float() / 255)
+
+
+def test_saving_takes_a_small_part_of_the_time_however_short_epochs_are(random, tmp_path, monkeypatch):
+    points = random.normal(size=(6, 100, 3)).clip(-0.5, 0.5).astype(np.float32)
+    views = random.integers(0, 256, (6, 4, 32, 32), dtype=np.uint8)
+    settings = replace(SMALL, points=64, batch_size=6, epochs=10)
+    learner = Learner(points, views, TINY, settings, torch.device("cpu"))
+    saved = []
+
+    def slowly(run):
+        time.sleep(1)
+        saved.append(learner.place.step)
+
+    monkeypatch.setattr(learner, "_save", slowly)
+    learner.run(tmp_path, quiet=True)
+    assert saved == [1, 10]  # the first epoch tells how long saving takes, the last is always kept
 
 
 @pytest.mark.parametrize(("crop", "least"), [(0.0, 0.8), (0.3, 0.3), (1.0, 1.0)])

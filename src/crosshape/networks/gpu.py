@@ -15,8 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-SLOPE = tl.constexpr(0.2)
-"""Of LeakyReLU, as in `edges.py`."""
+from crosshape.networks import edges
+
+SLOPE = tl.constexpr(edges.SLOPE)
 _TILE = 2048
 """Numbers (points x channels) that a program holds at once."""
 _TILES = 4
