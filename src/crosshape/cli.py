@@ -26,6 +26,7 @@ COMMANDS = {
     "datasets": "the known data sets, what a folder holds, and fetching what may be fetched",
     "segment": "parts on shapes, from a few labelled ones",
     "serve": "the library as a web page and an HTTP API, on this machine",
+    "export": "a model for other programs: ONNX and safetensors, with a page about it",
     "convert": "turn a PyTorch checkpoint of somebody else into safetensors",
     "benchmark": "how fast is this machine, each part beside its plain counterpart",
     "info": "what is this run, library or file?",
