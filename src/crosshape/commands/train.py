@@ -5,6 +5,7 @@ crosshape train parts.lance runs/parts --minutes 20
 crosshape train parts.lance runs/parts --resume
 crosshape train parts.lance runs/paper --recipe paper --set batch_size=16
 crosshape train parts.lance runs/more --from modelnet40
+torchrun --nproc-per-node 4 -m crosshape train parts.lance runs/parts    four GPUs, or four processes
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import os
 from typing import Any
 
 from crosshape.errors import UsageError
@@ -103,7 +105,8 @@ def run(options: argparse.Namespace) -> int:
         resume=options.resume,
         overwrite=options.overwrite,
     )
-    print(f"{options.run} is trained. Next: crosshape embed {options.run} {options.library}")
+    if os.environ.get("RANK", "0") == "0":  # of several processes (torchrun) the first one speaks
+        print(f"{options.run} is trained. Next: crosshape embed {options.run} {options.library}")
     return 0
 
 

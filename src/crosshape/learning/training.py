@@ -7,10 +7,12 @@ stopped goes on with the same weights, bit for bit, on a CPU with the same numbe
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,12 +30,12 @@ from crosshape.learning.augment import augment_points, augment_views
 from crosshape.learning.calibration import calibrate
 from crosshape.learning.occupancy import CELLS, occupancy
 from crosshape.learning.verdict import gallery, hold_out, measure, words
+from crosshape.learning.workers import Workers, join
 from crosshape.networks.allocator import keep_memory
 from crosshape.networks.model import (
     Model,
     autocast,
     check_sizes,
-    choose_device,
     load_model,
     shipped,
     untrained_model,
@@ -70,73 +72,83 @@ def train(
     `settings` default to those of the recipe ("dense" or "paper"); with `resume` those of the run are used.
     `initial` is a run or a shipped model to start from, `image_weights` a file of ResNet-18 weights.
     `minutes` sets the number of epochs to what fits in that time, measured on the first steps. Ctrl-C saves and
-    raises KeyboardInterrupt.
+    raises KeyboardInterrupt. Under torchrun its processes learn one model together, and the first one writes it.
     Raises CrosshapeError for a run that is there already, a library too small, a device that is not there.
     """
-    from crosshape.library.library import Library, open_library
+    from crosshape.library.library import Library, available_memory, open_library
 
     keep_memory()
-    place = choose_device(device)
     run = Path(run)
     shapes = library if isinstance(library, Library) else open_library(library)
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe '{recipe}'; known are {', '.join(RECIPES)}")
     training = settings or RECIPES[recipe]
-    start = None
-    if not resume:
-        check(training, shapes)
-        start = load_model(initial, "cpu") if initial else None
-        if training.alike and start is None:
-            raise UsageError(
-                "setting 'alike' needs a model that tells what is alike: --from RUN or --from NAME"
+    with join(device) as (workers, place):
+        quiet = quiet or not workers.first
+        start = None
+        if not resume:
+            check(training, shapes)
+            start = load_model(initial, "cpu") if initial else None
+            if training.alike and start is None:
+                raise UsageError(
+                    "setting 'alike' needs a model that tells what is alike: --from RUN or --from NAME"
+                )
+            network = network or (start.settings if start else NetworkSettings())
+            check_sizes(network, "settings")
+        if workers.told(lambda: folder.begin(run, resume, overwrite)):
+            network, training, facts = folder.read_settings(run)
+            check(training, shapes)
+            check_sizes(network, str(run / folder.SETTINGS))
+            minutes = None
+            torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
+        assert network is not None
+        points, views = workers.in_turn(
+            lambda: shapes.training_arrays(
+                training.image_size, run / "cache", available_memory() // (2 * workers.local)
             )
-        network = network or (start.settings if start else NetworkSettings())
-        check_sizes(network, "settings")
-    if folder.begin(run, resume, overwrite):
-        network, training, facts = folder.read_settings(run)
-        check(training, shapes)
-        check_sizes(network, str(run / folder.SETTINGS))
-        minutes = None
-        torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
-    assert network is not None
-    points, views = shapes.training_arrays(training.image_size, cache=run / "cache")
-    held = hold_out(len(points), training.held_out, training.seed)
-    rows = np.setdiff1d(np.arange(len(points)), held)
-    likes = None
-    if training.alike and start:
-        likes = find_likes(start.to(place), shapes, points, views, rows, training.alike, run, quiet)
-    elif training.alike:
-        likes = folder.load_likes(run, len(points))
-    learner = Learner(points, views, network, training, place, rows=rows, likes=likes)
-    if start:
-        learner.model.load_state_dict(start.state_dict())
-    if image_weights and not resume:
-        load_image_weights(learner.model.images, Path(image_weights))
-    if minutes is not None:
-        epochs = learner.epochs_in(60 * minutes)
-        training = replace(training, epochs=epochs)
-        learner = Learner(points, views, network, training, place, learner.model, rows, likes)
-    if not resume or not (run / folder.SETTINGS).exists():
-        facts = {"library": str(shapes.path), "version": __version__, "threads": torch.get_num_threads()}
+        )
+        held = hold_out(len(points), training.held_out, training.seed)
+        rows = np.setdiff1d(np.arange(len(points)), held)
+        likes = None
+        if training.alike and start:
+            like = partial(
+                find_likes, start.to(place), shapes, points, views, rows, training.alike, run, quiet
+            )
+            likes = workers.told(like)
+        elif training.alike:
+            likes = folder.load_likes(run, len(points))
+        learner = Learner(points, views, network, training, place, rows=rows, likes=likes, workers=workers)
         if start:
-            facts["started_from"] = f"{initial} ({start.fingerprint})"
-            facts |= {name: start.card[name] for name in ("license",) if name in start.card}
-        folder.write_settings(run, network, training, **facts)
-        if likes is not None:
-            folder.save_likes(run, likes)
-    learner.origin = {name: facts[name] for name in ("started_from", "license") if name in facts}
-    try:
-        with folder.alone(run):
-            learner.run(run, quiet)
-            if training.encoding_points and not quiet:
-                say("gathering BatchNorm statistics of whole clouds and unchanged views")
-            make_ready(learner.model, training, points, views, rows)
-            learner.model.save(run)
-    except KeyboardInterrupt:
-        say(f"\nstopped at {folder.progress_of(run)}; saved. Go on with:")
-        say(f"  crosshape train {shapes.path} {run} --resume")
-        raise
-    if len(held):
+            learner.model.load_state_dict(start.state_dict())
+        if image_weights and not resume:
+            load_image_weights(learner.model.images, Path(image_weights))
+        if minutes is not None:
+            training = replace(training, epochs=learner.epochs_in(60 * minutes))
+            learner = Learner(points, views, network, training, place, learner.model, rows, likes, workers)
+        if not resume or not (run / folder.SETTINGS).exists():
+            facts = {"library": str(shapes.path), "version": __version__, "threads": torch.get_num_threads()}
+            if start:
+                facts["started_from"] = f"{initial} ({start.fingerprint})"
+                facts |= {name: start.card[name] for name in ("license",) if name in start.card}
+            if workers.first:
+                folder.write_settings(run, network, training, **facts)
+                if likes is not None:
+                    folder.save_likes(run, likes)
+        learner.origin = {name: facts[name] for name in ("started_from", "license") if name in facts}
+        try:
+            with folder.alone(run) if workers.first else contextlib.nullcontext():
+                learner.run(run, quiet)
+                if training.encoding_points and not quiet:
+                    say("gathering BatchNorm statistics of whole clouds and unchanged views")
+                if workers.first:
+                    make_ready(learner.model, training, points, views, rows)
+                    learner.model.save(run)
+        except KeyboardInterrupt:
+            if workers.first:
+                say(f"\nstopped at {folder.progress_of(run)}; saved. Go on with:")
+                say(f"  crosshape train {shapes.path} {run} --resume")
+            raise
+    if len(held) and workers.first:
         tell(learner.model, shapes, points, views, held, run, quiet)
     return learner.model
 
@@ -287,8 +299,10 @@ class Learner:
         model: Model | None = None,
         rows: np.ndarray | None = None,
         likes: np.ndarray | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self.settings, self.device, self.likes = settings, device, likes
+        self.workers = workers or Workers()
         self.rows = np.arange(len(points)) if rows is None else rows
         self.points, self.views = _reside(points, device), _reside(views, device)
         with torch.random.fork_rng(devices=[]):
@@ -302,6 +316,11 @@ class Learner:
             module.to(device).train()
         torch.backends.cudnn.benchmark = True  # sizes stay the same from step to step
         self.batch_size = min(settings.batch_size, len(self.rows))
+        if self.batch_size % self.workers.count or self.batch_size < 2 * self.workers.count:
+            raise UsageError(
+                f"batches of {self.batch_size} shapes cannot be shared by {self.workers.count} processes: choose a "
+                "--batch-size that is a multiple of them, two shapes for each or more"
+            )
         self.steps_per_epoch = len(self.rows) // self.batch_size
         self.steps = self.steps_per_epoch * settings.epochs
         self.place = folder.Place()
@@ -318,7 +337,10 @@ class Learner:
         the time), within long ones, and on Ctrl-C.
         """
         self._restore(run)
-        metrics = folder.Metrics(run, self.place.step)
+        self.workers.share(
+            value for module in self._modules().values() for value in module.state_dict().values()
+        )
+        metrics = folder.Metrics(run, self.place.step) if self.workers.first else None
         progress = Progress("training", self.steps * self.batch_size)
         progress.live = progress.live and not quiet
         progress.done = self.place.step * self.batch_size
@@ -344,7 +366,8 @@ class Learner:
                             "The last saved state is kept."
                         )
                     row["shapes_per_second"] = self.place.step * self.batch_size / self.place.seconds
-                    metrics.write({"step": self.place.step, "epoch": round(epoch, 4), **row})
+                    if metrics:
+                        metrics.write({"step": self.place.step, "epoch": round(epoch, 4), **row})
                     note = _words(row, epoch, self.settings.epochs)
                 progress.advance(self.batch_size, note)
                 now = time.monotonic()
@@ -359,7 +382,8 @@ class Learner:
             raise
         finally:
             progress.close()
-            metrics.close()
+            if metrics:
+                metrics.close()
         self._save(run)
         self.model.eval()
 
@@ -370,6 +394,9 @@ class Learner:
             group["lr"] = learning_rate(self.settings, self.place.step, self.steps)
         self.optimiser.zero_grad(set_to_none=True)
         parts["loss"].backward()
+        apart = [*self.model.images.parameters(), *self.model.points.parameters()]
+        mine = {id(parameter) for parameter in apart}
+        self.workers.sum_gradients(apart, (p for _, p in self._parameters() if id(p) not in mine))
         if self.settings.clip > 0:
             nn.utils.clip_grad_norm_([p for _, p in self._parameters()], self.settings.clip)
         self.optimiser.step()
@@ -377,7 +404,7 @@ class Learner:
         return {name: value.detach() for name, value in parts.items()}
 
     def batch(self, step: int) -> Batch:
-        """What the step of that number learns from: the same for the same seed (CPU)."""
+        """What the step of that number learns from, this process's part of it: the same for the same seed (CPU)."""
         settings, size = self.settings, self.batch_size
         epoch, within = divmod(step, self.steps_per_epoch)
         order = np.random.Generator(np.random.PCG64([settings.seed, epoch])).permutation(self.rows)
@@ -394,7 +421,9 @@ class Learner:
         ring = self.views.shape[1]
         first = chance.integers(ring, size=size)
         second = (first + chance.integers(1, ring, size=size)) % ring
-        self.generator.manual_seed(int(chance.integers(1 << 62)))
+        self.generator.manual_seed(int(chance.integers(1 << 62)) + self.workers.rank)
+        part = self.workers.part(size)
+        rows, first, second, size = rows[part], first[part], second[part], size // self.workers.count
         clouds = _take(self.points, rows, self.device)
         occupied = occupancy(clouds) if settings.reconstruction_weight else None
         looks = 2 if settings.cross_cloud_weight else 1
@@ -415,10 +444,19 @@ class Learner:
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The parts of the loss of one batch, their weighted sum as "loss", and the accuracy of the judge."""
-        settings, size = self.settings, len(batch.view_a)
         with autocast(self.device):
             image = self.model.images(torch.cat([batch.view_a, batch.view_b]))
             point = self.model.points(batch.clouds)
+        image = self.workers.gather(image, 2)
+        point = self.workers.gather(point, len(batch.clouds) // len(batch.view_a))
+        occupied = batch.occupied if batch.occupied is None else self.workers.gather(batch.occupied, 1)
+        return self.compare(image, point, batch.alike, occupied)
+
+    def compare(
+        self, image: Tensor, point: Tensor, alike: Tensor | None, occupied: Tensor | None
+    ) -> dict[str, Tensor]:
+        """`losses` of features of a whole batch: pictures (2 B, 512), clouds (B or 2 B, 512)."""
+        settings, size = self.settings, len(image) // 2
         image_a, image_b = image[:size], image[size:]
         other_view, points = image_a.roll(1, dims=0), point[:size]
         parts: dict[str, Tensor] = {}
@@ -428,7 +466,7 @@ class Learner:
             parts["cross_view"] = losses.triplet(image_a, image_b, other_view, settings.margin)
         elif settings.cross_view == "softmax":
             left, right = self.image_head(image).chunk(2)
-            parts["cross_view"] = losses.softmax_agreement(left, right, settings.temperature, batch.alike)
+            parts["cross_view"] = losses.softmax_agreement(left, right, settings.temperature, alike)
         if "cross_view" in parts:
             total = total + settings.cross_view_weight * parts["cross_view"]
 
@@ -448,20 +486,18 @@ class Learner:
 
         if settings.cross_cloud_weight:
             left, right = self.point_head(point).chunk(2)
-            parts["cross_cloud"] = losses.softmax_agreement(left, right, settings.temperature, batch.alike)
+            parts["cross_cloud"] = losses.softmax_agreement(left, right, settings.temperature, alike)
             total = total + settings.cross_cloud_weight * parts["cross_cloud"]
         if settings.cosine_weight:
             picture = self.image_head(image_a) + self.image_head(image_b)
             cloud = torch.stack(_halves(self.point_head(point), size)).mean(dim=0)
-            parts["cosine"] = losses.softmax_agreement(picture, cloud, settings.temperature, batch.alike)
+            parts["cosine"] = losses.softmax_agreement(picture, cloud, settings.temperature, alike)
             total = total + settings.cosine_weight * parts["cosine"]
         if settings.reconstruction_weight:
-            assert batch.occupied is not None
+            assert occupied is not None
             told = [
-                losses.reconstruction(self.image_decoder(image), batch.occupied.repeat(2, 1)),
-                losses.reconstruction(
-                    self.point_decoder(point), batch.occupied.repeat(len(point) // size, 1)
-                ),
+                losses.reconstruction(self.image_decoder(image), occupied.repeat(2, 1)),
+                losses.reconstruction(self.point_decoder(point), occupied.repeat(len(point) // size, 1)),
             ]
             parts["reconstruction"] = torch.stack(told).sum()
             total = total + settings.reconstruction_weight * parts["reconstruction"]
@@ -470,12 +506,13 @@ class Learner:
     def epochs_in(self, seconds: float) -> int:
         """How many epochs fit in so many seconds, by the fastest of a few steps; at least one.
 
-        On a busy machine threads wait for each other: where one alone is faster, it is used from here on.
+        On a busy machine threads wait for each other: where one alone is faster, it is used from here on. Of several
+        processes each keeps its threads, and what the first one measured holds for all.
         """
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         threads = torch.get_num_threads()
         took: dict[int, float] = {}
-        for count in sorted({threads, 1}, reverse=True):
+        for count in sorted({threads, 1} if self.workers.count == 1 else {threads}, reverse=True):
             torch.set_num_threads(count)
             times = []
             for step in range(5):
@@ -488,7 +525,7 @@ class Learner:
         self.model.load_state_dict(weights)
         for module in self._modules().values():
             module.zero_grad(set_to_none=True)
-        return max(1, int(seconds / (1.1 * took[best] * self.steps_per_epoch)))
+        return self.workers.told(lambda: max(1, int(seconds / (1.1 * took[best] * self.steps_per_epoch))))
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for title, module in self._modules().items():
@@ -504,6 +541,8 @@ class Learner:
         }
 
     def _save(self, run: Path) -> None:
+        if not self.workers.first:
+            return
         tensors = {
             f"{title}.{name}": value
             for title, module in self._modules().items()
@@ -545,6 +584,7 @@ class Learner:
             "minutes": round(self.place.seconds / 60, 1),
             "device": str(self.device),
             "threads": torch.get_num_threads(),
+            **({"processes": self.workers.count} if self.workers.count > 1 else {}),
             "crosshape": __version__,
             "torch": torch.__version__,
         }

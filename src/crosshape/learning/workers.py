@@ -1,0 +1,166 @@
+"""Several processes that learn one model, on one machine or many: `torchrun --nproc-per-node 8 -m crosshape train ...`.
+
+Every step each process looks at its part of the batch, all get the features of the whole, and every pair of it is
+compared as in one process. A process alone is the same code: nothing is sent.
+
+Weights are the same in all: gradients are summed, the rest is computed alike. BatchNorm of the two feature extractors
+knows its own part of a batch alone, as is usual; the first process's statistics are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from crosshape.errors import CrosshapeError, UsageError
+from crosshape.networks.model import choose_device
+
+T = TypeVar("T")
+
+
+class Workers:
+    """This process among `count`, by its number `rank`; `local` are on this machine."""
+
+    def __init__(self, rank: int = 0, count: int = 1, local: int = 1) -> None:
+        self.rank, self.count, self.local = rank, count, local
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.rank == 0
+
+    def told(self, call: Callable[[], T]) -> T:
+        """What `call` gives in the first process, which alone makes it. Where it fails there, all end: the others
+        without a word.
+        """
+        if self.count == 1:
+            return call()
+        answer: list[Any] = [None, None]
+        failure: BaseException | None = None
+        if self.first:
+            try:
+                answer[1] = call()
+            except BaseException as error:
+                answer[0], failure = True, error
+        with lost():
+            dist.broadcast_object_list(answer, src=0)
+        if failure is not None:
+            raise failure
+        if answer[0]:
+            raise SystemExit(1)
+        return answer[1]
+
+    def in_turn(self, call: Callable[[], T]) -> T:
+        """What `call` gives here, once it has been made in the first process: it may leave a file for the others."""
+        if self.count == 1:
+            return call()
+        mine = []
+        self.told(lambda: mine.append(call()))
+        return mine[0] if mine else call()
+
+    def part(self, size: int) -> slice:
+        """The places of a batch of `size` that this process looks at."""
+        each = size // self.count
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def gather(self, features: Tensor, looks: int) -> Tensor:
+        """(looks b, ...) of this process's part of a batch -> (looks B, ...) of the whole, as one process has them.
+
+        Every process must go on with the same computation on all of it: then the gradient of what it put in is its own
+        share, and nothing is sent back.
+        """
+        if self.count == 1:
+            return features
+        each = features.unflatten(0, (looks, -1))
+        whole: Tensor = _Gather.apply(each, self)
+        return whole.flatten(0, 1)
+
+    def sum_gradients(self, apart: Iterable[nn.Parameter], alike: Iterable[nn.Parameter]) -> None:
+        """Add up the gradients of parameters that saw a process's own part of the batch (`apart`); of those that saw
+        the whole in every process (`alike`) take the mean, so that rounding cannot part them.
+        """
+        if self.count == 1:
+            return
+        gradients = [p.grad for p in apart if p.grad is not None]
+        shared = [p.grad for p in alike if p.grad is not None]
+        for gradient in shared:
+            gradient.div_(self.count)
+        gradients += shared
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        with lost():
+            dist.all_reduce(flat)
+        for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give the first process's values of these tensors to all, in place."""
+        if self.count == 1:
+            return
+        with lost():
+            for tensor in tensors:
+                dist.broadcast(tensor.data, src=0)
+
+
+class _Gather(torch.autograd.Function):
+    """(L, b, ...) -> (L, B, ...), the parts of all processes in order; back comes the share of its own part."""
+
+    @staticmethod
+    def forward(ctx: Any, each: Tensor, workers: Workers) -> Tensor:
+        each = each.detach().contiguous()
+        parts = [torch.empty_like(each) for _ in range(workers.count)]
+        with lost():
+            dist.all_gather(parts, each)
+        ctx.place = workers.rank * each.shape[1], each.shape[1]
+        return torch.cat(parts, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        start, length = ctx.place
+        return gradients[0].narrow(1, start, length), None
+
+
+@contextlib.contextmanager
+def join(device: str) -> Iterator[tuple[Workers, torch.device]]:
+    """This process among those that torchrun started, and the device it works on; alone where nobody did.
+
+    Raises CrosshapeError where a process has no GPU of its own, UsageError for a device that names one for all.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    place = choose_device(device)
+    if count == 1 or "MASTER_ADDR" not in os.environ:
+        yield Workers(), place
+        return
+    rank, near = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if place.type == "cuda":
+        if place.index is not None:
+            raise UsageError(
+                f"--device {device} is one GPU for {count} processes; leave it out, or give cuda"
+            )
+        place = choose_device(f"cuda:{near}")
+        torch.cuda.set_device(place)
+    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+    with lost():
+        dist.init_process_group(backend)
+    try:
+        yield Workers(rank, count, local), place
+    finally:
+        dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def lost() -> Iterator[None]:
+    """Say that another process is gone, where torch says which socket closed."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise CrosshapeError(
+            f"another process of this run does not answer ({str(error).strip().splitlines()[0]}). Its own words say "
+            "why; go on from what was saved with the same command and --resume."
+        ) from None
