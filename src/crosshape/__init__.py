@@ -16,6 +16,7 @@ _PLACES = {
     "Library": "crosshape.library.library",
     "train": "crosshape.learning.training",
     "embed": "crosshape.library.embedding",
+    "Part": "crosshape.library.parts",
     "load": "crosshape.networks.model:load_model",
     "Model": "crosshape.networks.model",
     "CrosshapeError": "crosshape.errors",

@@ -2,6 +2,7 @@
 
     crosshape add parts/ parts.lance
     crosshape add bracket.stl parts.lance --prefix new/
+    crosshape add parts/ parts.lance --part 3/8      the third of eight processes that share the folder
 
 SHAPES is a folder (searched with all folders below it) or one file. LIBRARY is made where it is not there.
 A file is known by its size and time of change (--rehash: by its content); what changed is read again. One
@@ -47,6 +48,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--rehash", action="store_true", help="compare contents, also where size and time are the same"
     )
     parser.add_argument(
+        "--part",
+        metavar="K/N",
+        help="only the K-th of N parts of the files, where N processes or machines share them",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="one object a line: skipped files, then the summary"
     )
 
@@ -58,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.errors import MOST_WORKERS, UsageError, check_count
     from crosshape.library.adding import add
     from crosshape.library.library import is_library, open_library
+    from crosshape.library.parts import parse_part
     from crosshape.settings import Limits, PrepareSettings
     from crosshape.shapes.files import links_words
 
@@ -71,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} {value}: it must be at least 1.")
     check_count("--workers", options.workers, MOST_WORKERS)
+    part = parse_part(options.part)
     settings = None
     if chosen:
         kept = open_library(options.library).settings if is_library(options.library) else PrepareSettings()
@@ -87,6 +95,7 @@ def run(options: argparse.Namespace) -> int:
             workers=options.workers,
             prefix=options.prefix,
             rehash=options.rehash,
+            part=part,
             progress=Progress,
         )
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
     crosshape embed runs/parts parts.lance
     crosshape embed modelnet40 parts.lance     without training: a model that comes with crosshape
+    crosshape embed modelnet40 parts.lance --device cuda:2 --part 3/8      the third of eight that share the work
 
 Only shapes that have no features of this model yet are embedded, so that it costs little to run it again
 after some were added.
@@ -16,6 +17,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run folder, or the name of a model that comes along")
     parser.add_argument("library", metavar="LIBRARY", help="the library")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--part",
+        metavar="K/N",
+        help="only the K-th of N parts of the shapes, where N processes or machines share them",
+    )
     parser.add_argument("--json", action="store_true", help="one object: embedded, unchanged, model, seconds")
 
 
@@ -26,24 +32,28 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.console import Progress, duration, print_json, printable, say
     from crosshape.library.embedding import embed
     from crosshape.library.library import open_library
+    from crosshape.library.parts import parse_part
+    from crosshape.networks.model import load_model
 
     start = time.monotonic()
+    part = parse_part(options.part)
     library = open_library(options.library)
     signal.signal(signal.SIGTERM, _stop)
+    model = load_model(options.run, options.device)
     try:
-        count = embed(options.run, library, device=options.device, progress=Progress)
+        count = embed(model, library, part=part, progress=Progress)
     except KeyboardInterrupt:
         say("What was ready is in the library; run the same command again to go on.")
         raise
     seconds = time.monotonic() - start
-    model = next(iter(library.models()), None)
+    mine = sum(part is None or name in part for name in library.names)
     if options.json:
-        left = {"embedded": count, "unchanged": len(library) - count, "model": model}
+        left = {"embedded": count, "unchanged": mine - count, "model": model.fingerprint}
         print_json({**left, "seconds": round(seconds, 3)})
     else:
         print(
-            f"{printable(options.library)}: {count:,} of {len(library):,} shapes embedded "
-            f"by model {model} in {duration(seconds)}"
+            f"{printable(options.library)}: {count:,} of {mine:,} shapes"
+            f"{f' (part {options.part})' if part else ''} embedded by model {model.fingerprint} in {duration(seconds)}"
         )
     return 0
 

@@ -14,6 +14,7 @@ from crosshape.library.library import Library, open_library
 
 if TYPE_CHECKING:
     from crosshape.console import Progress
+    from crosshape.library.parts import Part
     from crosshape.networks.model import Model
 
 COMMIT = 8192
@@ -28,11 +29,13 @@ def embed(
     library: Library | str | os.PathLike[str],
     *,
     device: str = "auto",
+    part: Part | None = None,
     progress: Callable[[str, int], Progress] | None = None,
 ) -> int:
     """Write the model's features of every shape that has none of it yet; how many these were.
 
-    model: a Model, or the folder of a run, which is loaded to `device`. Raises CrosshapeError where a feature
+    model: a Model, or the folder of a run, which is loaded to `device`. `part` (`library/parts.py`) takes a part of the
+    shapes alone, so that several processes embed one library together. Raises CrosshapeError where a feature
     is not finite.
     """
     if not isinstance(library, Library):
@@ -43,21 +46,21 @@ def embed(
         raise CrosshapeError(f"{library.path} holds no shapes. Add some: crosshape add SHAPES {library.path}")
     fingerprint = encoder.fingerprint
     library.remember_model(fingerprint, getattr(encoder, "source", None))
-    names = library.without_features(fingerprint)
+    names = [name for name in library.without_features(fingerprint) if part is None or name in part]
     bar = progress("embedding", len(names)) if progress and names else None
     written = 0
     try:
         for start in range(0, len(names), COMMIT):
-            part = names[start : start + COMMIT]
+            some = names[start : start + COMMIT]
             points, views = [], []
-            for first in range(0, len(part), STEP):
-                step = part[first : first + STEP]
+            for first in range(0, len(some), STEP):
+                step = some[first : first + STEP]
                 points.append(encoder.encode_points(library.points(step)))
                 views.append(encoder.encode_views(library.views(step, size=encoder.image_size)))
                 if bar:
                     bar.advance(len(step))
             written += library.write_features(
-                fingerprint, part, np.concatenate(points), np.concatenate(views)
+                fingerprint, some, np.concatenate(points), np.concatenate(views)
             )
     finally:
         if bar:
