@@ -157,8 +157,13 @@ def test_one_gpu_is_not_for_all(monkeypatch):
 
 
 def test_a_lost_process_is_told_in_words():
-    with pytest.raises(CrosshapeError, match=r"does not answer \(Connection closed by peer"), together.lost():
-        raise RuntimeError("Connection closed by peer [127.0.0.1]:1\nmore")
+    with (
+        pytest.raises(CrosshapeError, match=r"does not answer \(Connection closed by peer\). Its"),
+        together.lost(),
+    ):
+        raise RuntimeError("[/a/b/pair.cc:553] Connection closed by peer. This is typical.\nmore")
+    with pytest.raises(CrosshapeError, match=r"does not answer \(RuntimeError\)"), together.lost():
+        raise RuntimeError("")
 
 
 @pytest.mark.slow
@@ -184,30 +189,26 @@ def test_torchrun_trains_resumes_and_refuses(made_library, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_ends_the_run_which_goes_on_later(made_library, tmp_path):
-    run, library = tmp_path / "run", str(made_library.path)
-    words = [*TORCHRUN, "--master-port", free_port(), "-m", "crosshape", "train", library, str(run)]
-    started = subprocess.Popen(
-        [*words, *SMALL, "--epochs", "400"], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+def test_a_run_of_which_a_process_was_killed_goes_on_to_the_bit(made_library, tmp_path):
+    def words(run):
+        torchrun = [*TORCHRUN, "--master-port", free_port()]
+        return [*torchrun, "-m", "crosshape", "train", str(made_library.path), str(tmp_path / run)]
+
+    epochs = ["--epochs", "40"]
+    whole = subprocess.Popen([*words("whole"), *SMALL, *epochs], stderr=subprocess.DEVNULL)
+    broken = subprocess.Popen([*words("broken"), *SMALL, *epochs], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not (run / "state.safetensors").exists():
-        assert started.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    children = subprocess.run(
-        ["pgrep", "-P", str(started.pid)], capture_output=True, text=True
-    ).stdout.split()
+    while not (tmp_path / "broken" / "state.safetensors").exists():
+        assert broken.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    children = subprocess.run(["pgrep", "-P", str(broken.pid)], capture_output=True, text=True).stdout.split()
     assert len(children) == 2
     os.kill(int(children[1]), signal.SIGKILL)
-    _, told = started.communicate(timeout=120)
-    assert started.returncode != 0 and 'Traceback (most recent call last):\n  File "/crosshape' not in told
-    place = load_model(run, "cpu").card["epochs"]
-    assert 0 < place < 400
-    on = subprocess.Popen([*words, "--resume"], stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while json.loads((run / "card.json").read_text())["epochs"] <= place:
-        assert on.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    os.killpg(on.pid, signal.SIGINT)  # Ctrl-C reaches all of them
-    on.communicate(timeout=120)
-    assert on.returncode != 0
+    _, told = broken.communicate(timeout=120)
+    assert broken.returncode != 0
+    assert "another process of this run does not answer" in told or "stopped at epoch" in told
+    assert 0 < load_model(tmp_path / "broken", "cpu").card["epochs"] < 40
+    subprocess.run([*words("broken"), "--resume"], check=True, stderr=subprocess.DEVNULL, timeout=300)
+    assert whole.wait(300) == 0
+    ours, theirs = (load_model(tmp_path / run, "cpu") for run in ("broken", "whole"))
+    assert ours.card["epochs"] == 40 and ours.fingerprint == theirs.fingerprint

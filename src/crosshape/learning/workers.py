@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -161,6 +162,12 @@ def lost() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise CrosshapeError(
-            f"another process of this run does not answer ({str(error).strip().splitlines()[0]}). Its own words say "
-            "why; go on from what was saved with the same command and --resume."
+            f"another process of this run does not answer ({_reason(error)}). Its own words say why; go on from what "
+            "was saved with the same command and --resume."
         ) from None
+
+
+def _reason(error: RuntimeError) -> str:
+    """The first sentence of what torch says, without the place in its source."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[\S+\]\s*", "", first).split(". ")[0].rstrip(".")
