@@ -84,6 +84,7 @@ def _charts(charts: Sequence[Chart]) -> Any:
     figure, every = pyplot.subplots(
         1, len(charts), figsize=(4.2 * len(charts), 3.4), squeeze=False, layout="constrained"
     )
+    named: dict[Any, Any] = {}  # a name has the same colour on every chart
     for axes, chart in zip(every[0], charts, strict=True):
         for line in chart.lines:
             colour, tint = COLOURS[min(line.tint, 4)], min(line.tint, 4)
@@ -103,7 +104,11 @@ def _charts(charts: Sequence[Chart]) -> Any:
         axes.grid(axis="y", color="#e3e7ef", lw=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        named.update({line.get_label(): line for line in axes.get_lines()})
+    columns = min(len(named), 3 * len(charts))  # below the axes: within them it would lie on a line
+    figure.legend(
+        named.values(), named.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=8
+    )
     return figure
 
 
