@@ -33,6 +33,8 @@ FORMATS: dict[str, str] = {
     ".glb": "mesh or cloud",
     ".gltf": "mesh or cloud",
     ".3mf": "mesh",
+    ".step": "mesh",
+    ".stp": "mesh",
     ".npy": "cloud",
     ".npz": "mesh or cloud",
     ".xyz": "cloud",
@@ -276,7 +278,7 @@ def foreign(data: bytes, suffix: str) -> str | None:
         (b"\x89HDF", "an HDF5 file", ""),
         (b"SQLite format 3", "an SQLite database", ""),
         (b"version https://git-lfs", "a Git LFS pointer without its content", ""),
-        (b"ISO-10303-21", "a STEP file", ""),
+        (b"ISO-10303-21", "a STEP file", ".step .stp"),
         (b"glTF", "a GLB file", ".glb"),
         (b"\x93NUMPY", "an NPY file", ".npy"),
         (b"ply\n", "a PLY file", ".ply"),
@@ -302,6 +304,10 @@ def _reader(suffix: str) -> Callable[[bytes, Limits, Callable[[str], bytes]], Ra
         if suffix == ".3mf":
             return lambda data, limits, _: scenes.read_3mf(data, limits)
         return scenes.read_gltf
+    if suffix in (".step", ".stp"):
+        from crosshape.shapes.cad import read_step
+
+        return lambda data, limits, _: read_step(data, limits)
     plain: dict[str, Callable[[bytes, Limits], Raw]] = {
         ".off": formats.read_off,
         ".obj": formats.read_obj,
