@@ -328,8 +328,8 @@ def test_command_learns_and_colours(model, labelled, tmp_path, capsys, monkeypat
     assert sum(lines["a.off"]["parts"].values()) == pytest.approx(1)
     assert sorted(p.name for p in out.iterdir()) == ["a.ply", "a_labels.txt"]
     assert "learned from 15 shapes: hammer (" in said.err
-    assert main([*words, str(tmp_path / "new"), "--output", str(out)]) == 2
+    assert main([*words, str(tmp_path / "new"), "--output", str(out)]) == 1
     assert "is there already" in capsys.readouterr().err
-    assert main([*words, "--learn", str(labelled)]) == 2
+    assert main([*words, "--learn", str(labelled)]) == 1
     assert "holds a head already" in capsys.readouterr().err
     assert main(words) == 2

@@ -147,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
     if options.tune_steps is not None and options.tune_steps < 1:
         raise UsageError(f"--tune-steps {options.tune_steps}: it must be at least 1")
     if options.out and Path(options.out).exists():
-        raise UsageError(f"{options.out} is there already; give a folder that is not.")
+        raise CrosshapeError(f"{options.out} is there already; give a folder that is not.")
     model = load_model(options.run, options.device)
     cache = None if options.no_cache else Path(options.cache) if options.cache else default_cache()
     rows: list[Row] = []

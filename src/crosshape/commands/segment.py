@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crosshape.console import Progress, print_json, print_table, printable, say
-from crosshape.errors import MOST_WORKERS, UnreadableShape, UsageError, check_count
+from crosshape.errors import MOST_WORKERS, CrosshapeError, UnreadableShape, UsageError, check_count
 
 if TYPE_CHECKING:
     from crosshape.networks.model import Model
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         from crosshape.tasks.segmentation import load_part_set
 
         if Path(options.head, "head.json").exists():
-            raise UsageError(f"{options.head} holds a head already; name another folder or remove it")
+            raise CrosshapeError(f"{options.head} holds a head already; name another folder or remove it")
         layout = open_layout(options.learn, options.layout, options.up)
         for warning in layout.warnings:
             say(printable(f"Note: {warning}."))
@@ -105,7 +105,9 @@ def colour(model: Model, learned: LearnedHead, options: argparse.Namespace) -> i
     for file in found:
         target = folder / f"{Path(file.name).with_suffix('').as_posix()}.{options.format}"
         if target in targets.values() or target.exists():
-            raise UsageError(f"{target} is there already or would be written twice; choose another --output")
+            raise CrosshapeError(
+                f"{target} is there already or would be written twice; choose another --output"
+            )
         targets[file.path] = target
     rows, skipped = [], 0
     with Guard(options.workers) as guard:
