@@ -108,12 +108,14 @@ def run(options: argparse.Namespace) -> int:
             print_json({"path": one.path, "reason": one.reason})
         summary = {**vars(report), "skipped": len(report.skipped), "seconds": round(report.seconds, 3)}
         del summary["unfollowed"]  # said in words
+        summary |= {"part": str(part)} if part else {}
         print_json(summary)
     else:
         for one in report.skipped:
             say(f"{printable(one.path)} was skipped: {printable(one.reason)}")
         print(
-            f"{printable(options.library)}: {len(library):,} shapes ({report}) in {duration(report.seconds)}"
+            f"{printable(options.library)}: {len(library):,} shapes ({report}{f' of part {part}' if part else ''}) in "
+            f"{duration(report.seconds)}"
         )
     if report.unfollowed:
         say(links_words([Path(path) for path in report.unfollowed]))

@@ -46,14 +46,15 @@ def run(options: argparse.Namespace) -> int:
         say("What was ready is in the library; run the same command again to go on.")
         raise
     seconds = time.monotonic() - start
-    mine = sum(part is None or name in part for name in library.names)
+    mine = len(part.places(len(library))) if part else len(library)
     if options.json:
         left = {"embedded": count, "unchanged": mine - count, "model": model.fingerprint}
+        left |= {"part": str(part)} if part else {}
         print_json({**left, "seconds": round(seconds, 3)})
     else:
         print(
             f"{printable(options.library)}: {count:,} of {mine:,} shapes"
-            f"{f' (part {options.part})' if part else ''} embedded by model {model.fingerprint} in {duration(seconds)}"
+            f"{f' (part {part})' if part else ''} embedded by model {model.fingerprint} in {duration(seconds)}"
         )
     return 0
 

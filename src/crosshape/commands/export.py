@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("folder", metavar="FOLDER", help="the folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the export that is there")
-    parser.add_argument("--json", action="store_true", help="one object: folder, fingerprint, agreement")
+    parser.add_argument("--json", action="store_true", help="one object: folder, model, difference")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(options.model, "cpu")
     agreement = export_model(model, options.folder, overwrite=options.overwrite)
     if options.json:
-        print_json({"folder": options.folder, "fingerprint": model.fingerprint, "agreement": agreement})
+        print_json({"folder": options.folder, "model": model.fingerprint, "agreement": agreement})
         return 0
     for name, cosine in agreement.items():
         print(f"{options.folder}/{name}: agrees with the model (cosine {cosine:.4f})")

@@ -101,29 +101,31 @@ def add(
     workers: int | None = None,
     prefix: str = "",
     rehash: bool = False,
-    part: Part | None = None,
+    part: Part | str | None = None,
     progress: Callable[[str, int], Progress] | None = None,
 ) -> Library:
     """The library at a path, made or brought up to date with a folder of shapes or one file.
 
     `.report` of the answer says what became of every file, `.skipped` which were left out and why. Without
-    `settings` a library keeps those it was made with. `part` (`library/parts.py`) takes a part of the files alone, so
-    that several processes add one folder together. `progress(what, total)` makes a progress bar
+    `settings` a library keeps those it was made with. `part`, "3/8" or a Part, takes the third of eight parts of the
+    files alone, so that several processes add one folder together. `progress(what, total)` makes a progress bar
     (`crosshape.console.Progress`). Raises CrosshapeError where no shape is found, where the path is taken by
     something else, and where the library was made with other settings.
     """
     from crosshape.library.library import create_library, writing
+    from crosshape.library.parts import parse_part
     from crosshape.shapes.files import find_shapes
 
     start = time.monotonic()
     limits = limits or Limits()
+    share = parse_part(part)
     prefix = _folder(prefix)
     unfollowed: list[Path] = []
     found = find_shapes(shapes, unfollowed)
     if not found:
         raise CrosshapeError(_nothing_found(Path(shapes), unfollowed))
-    if part:
-        found = [one for one in found if prefix + one.name in part]
+    if share:
+        found = [one for one in found if prefix + one.name in share]
     open_one = create_library(library, settings or PrepareSettings())
     if settings is not None:
         _check_settings(open_one, settings)

@@ -11,6 +11,7 @@ import numpy as np
 
 from crosshape.errors import CrosshapeError
 from crosshape.library.library import Library, open_library
+from crosshape.library.parts import parse_part
 
 if TYPE_CHECKING:
     from crosshape.console import Progress
@@ -29,14 +30,14 @@ def embed(
     library: Library | str | os.PathLike[str],
     *,
     device: str = "auto",
-    part: Part | None = None,
+    part: Part | str | None = None,
     progress: Callable[[str, int], Progress] | None = None,
 ) -> int:
     """Write the model's features of every shape that has none of it yet; how many these were.
 
-    model: a Model, or the folder of a run, which is loaded to `device`. `part` (`library/parts.py`) takes a part of the
-    shapes alone, so that several processes embed one library together. Raises CrosshapeError where a feature
-    is not finite.
+    model: a Model, or the folder of a run, which is loaded to `device`. `part`, "3/8" or a Part, takes the third of
+    eight parts of the shapes alone, so that several processes embed one library together. Raises CrosshapeError where a
+    feature is not finite.
     """
     if not isinstance(library, Library):
         library = open_library(library)
@@ -46,7 +47,8 @@ def embed(
         raise CrosshapeError(f"{library.path} holds no shapes. Add some: crosshape add SHAPES {library.path}")
     fingerprint = encoder.fingerprint
     library.remember_model(fingerprint, getattr(encoder, "source", None))
-    names = [name for name in library.without_features(fingerprint) if part is None or name in part]
+    share = parse_part(part)
+    names = library.without_features(fingerprint, share.places(len(library)) if share else None)
     bar = progress("embedding", len(names)) if progress and names else None
     written = 0
     try:

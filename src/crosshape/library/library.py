@@ -56,7 +56,7 @@ SMALL, MANY = 4096, 16
 KEEP = timedelta(hours=1)
 """How long the files of a version stay, for those who still read it, after the next one was made."""
 
-_OWN = {"data", "_versions", "_transactions", "_deletions", "_indices", ".writing"}
+_OWN = {"data", "_versions", "_transactions", "_deletions", "_indices", ".writing", ".committing"}
 
 
 def library_schema(settings: PrepareSettings) -> pa.Schema:
@@ -217,6 +217,27 @@ def writing(path: Path, alone: bool = False) -> Iterator[None]:
                     f"cannot write {path}: its file system has no locks, so that files cannot be "
                     "forgotten safely. Copy the library to a local disk, or remove without --forget."
                 ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Wait until no other process is between reading the newest version and committing to it.
+
+    Lance refuses a commit that meets another one, and whoever is refused writes everything again. Where a file system
+    has no locks, that is what happens.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(path / ".committing", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
@@ -458,7 +479,8 @@ class Library:
         with writing(self.path), lance_words(self.path, "write"):
             for attempt in range(20):
                 try:
-                    _newest(self.path).update_config({f"crosshape.model.{model_id}": source})
+                    with in_turn(self.path):
+                        _newest(self.path).update_config({f"crosshape.model.{model_id}": source})
                     break
                 except (OSError, ValueError, RuntimeError) as error:
                     if "onflict" not in str(error) or attempt == 19:
@@ -472,10 +494,12 @@ class Library:
 
         return search(self, query, top=top, **choices)
 
-    def without_features(self, model_id: str) -> list[str]:
-        """The names of shapes that have no features of this model, in the order they are stored."""
+    def without_features(self, model_id: str, places: range | None = None) -> list[str]:
+        """The names of shapes that have no features of this model, in the order they are stored; of some places."""
         with lance_words(self.path, "read"):
             table = self.dataset.to_table(columns=["name", "model"])
+        if places is not None:
+            table = table.slice(places.start, len(places))
         pairs = zip(table["name"].to_pylist(), table["model"].to_pylist(), strict=True)
         return [name for name, model in pairs if model != model_id]
 
@@ -548,30 +572,37 @@ class Library:
         table = pa.table({"name": pa.array(list(names), pa.string()), **columns})
         with lance_words(self.path, "write"):
             for attempt in range(20):
-                dataset = _newest(self.path)
-                now = Library(self.path, dataset).content_hashes()
-                keep = [name in now and now[name] == hashes.get(name) for name in names]
-                part = table.filter(pa.array(keep, pa.bool_()))
-                wanted = set(part["name"].to_pylist())
-                fragments, fields = [], set()
-                for fragment in dataset.get_fragments():
-                    held = fragment.to_table(columns=["name"])["name"].to_pylist()
-                    if not wanted.isdisjoint(held):
-                        changed, touched = fragment.update_columns(part, left_on="name", right_on="name")
-                        fragments.append(changed)
-                        fields |= set(touched)
-                if not fragments:
-                    return 0
-                change = lance.LanceOperation.Update(
-                    updated_fragments=fragments, fields_modified=sorted(fields), update_mode="rewrite_columns"
-                )
-                try:
-                    lance.LanceDataset.commit(str(self.path), change, read_version=dataset.version)
-                    return part.num_rows
-                except (OSError, ValueError, RuntimeError) as error:
-                    if "onflict" not in str(error) or attempt == 19:
-                        raise
-                    time.sleep(0.05 * attempt)
+                with in_turn(self.path):
+                    dataset = _newest(self.path)
+                    now = Library(self.path, dataset).content_hashes()
+                    keep = [name in now and now[name] == hashes.get(name) for name in names]
+                    part = table.filter(pa.array(keep, pa.bool_()))
+                    wanted = set(part["name"].to_pylist())
+                    fragments, fields, written = [], set(), set()
+                    for fragment in dataset.get_fragments():
+                        held = fragment.to_table(columns=["name"])["name"].to_pylist()
+                        if not wanted.isdisjoint(held):
+                            changed, touched = fragment.update_columns(part, left_on="name", right_on="name")
+                            fragments.append(changed)
+                            fields |= set(touched)
+                            before = {file.path for file in fragment.metadata.files}
+                            written |= {file.path for file in changed.files} - before
+                    if not fragments:
+                        return 0
+                    change = lance.LanceOperation.Update(
+                        updated_fragments=fragments,
+                        fields_modified=sorted(fields),
+                        update_mode="rewrite_columns",
+                    )
+                    try:
+                        lance.LanceDataset.commit(str(self.path), change, read_version=dataset.version)
+                        return part.num_rows
+                    except (OSError, ValueError, RuntimeError) as error:
+                        for file in written:  # no version will ever name them
+                            (self.path / "data" / file).unlink(missing_ok=True)
+                        if "onflict" not in str(error) or attempt == 19:
+                            raise
+                time.sleep(0.05 * attempt)
         return 0
 
     def _merge(self, table: pa.Table) -> None:
@@ -579,8 +610,9 @@ class Library:
         with lance_words(self.path, "write"):
             for attempt in range(20):
                 try:
-                    merge = _newest(self.path).merge_insert("name")
-                    merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
+                    with in_turn(self.path):
+                        merge = _newest(self.path).merge_insert("name")
+                        merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
                     break
                 except (OSError, ValueError, RuntimeError) as error:
                     if "onflict" not in str(error) or attempt == 19:
@@ -629,7 +661,9 @@ class Library:
         holes = sum(fragment.num_deletions for fragment in fragments)
         with contextlib.suppress(OSError, ValueError, RuntimeError):
             if small >= MANY or holes > max(BLOCK, len(self) // 4):
-                self.dataset.optimize.compact_files(target_rows_per_fragment=SMALL)
+                with in_turn(self.path):
+                    self.refresh()
+                    self.dataset.optimize.compact_files(target_rows_per_fragment=SMALL)
                 self.refresh()
             # Lance counts from when a version was made; a reader may have opened an old one just now.
             versions: list[Any] = sorted(self.dataset.versions(), key=lambda one: one["version"])
