@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,13 +19,16 @@ import torch
 from learning_together import gradients, learner, weights
 from safetensors.torch import load_file
 
+from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
+from crosshape.learning import training
 from crosshape.learning import workers as together
 from crosshape.learning.training import learning_rate
 from crosshape.learning.workers import Workers, join
 from crosshape.networks import model as networks
 from crosshape.networks.model import load_model
 
+AT = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 SMALL = "--points 64 --image-size 32 --batch-size 4 --set k=8 --set edge_widths=(8,8) --set point_width=32".split()
@@ -123,8 +127,15 @@ def test_parts_differ_in_chance_and_make_up_the_batch():
     one, other, whole = (learner("dense", workers) for workers in (Workers(0, 2), Workers(1, 2), Workers()))
     a, b, both = one.batch(0), other.batch(0), whole.batch(0)
     assert len(a.view_a) == len(b.view_a) == 4 and len(both.view_a) == 8
-    assert torch.equal(torch.cat([a.occupied, b.occupied]), both.occupied)
+    assert torch.allclose(a.occupied.sum(0) + b.occupied.sum(0), both.occupied.sum(0))
     assert not torch.equal(a.clouds, b.clouds)
+
+
+def test_a_part_is_of_all_kinds_where_the_library_lies_sorted_by_them():
+    one = learner("dense", Workers(0, 2))
+    one.points[:10] = 0  # the first half of the library: another kind
+    shares = [float((one.batch(step).occupied.max(1).values > 0.99).float().mean()) for step in range(8)]
+    assert 0.2 < sum(shares) / len(shares) < 0.8
 
 
 @pytest.mark.parametrize("size, count", [(8, 3), (2, 2)])
@@ -144,12 +155,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(size, count):
 
 
 def test_one_gpu_is_not_for_all(monkeypatch):
-    for name, value in {
-        "WORLD_SIZE": "2",
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
-    }.items():
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", **AT}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(together, "choose_device", lambda name: torch.device(name))
     with pytest.raises(UsageError, match="--device cuda:1 is one GPU for 2 processes"), join("cuda:1"):
@@ -162,8 +168,41 @@ def test_a_lost_process_is_told_in_words():
         together.lost(),
     ):
         raise RuntimeError("[/a/b/pair.cc:553] Connection closed by peer. This is typical.\nmore")
-    with pytest.raises(CrosshapeError, match=r"does not answer \(RuntimeError\)"), together.lost():
-        raise RuntimeError("")
+    with pytest.raises(RuntimeError, match="CUDA out of memory"), together.lost():
+        raise RuntimeError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    "size, shapes, count, given", [(64, 152, 3, None), (255, 152, 3, 150), (64, 31, 4, 28)]
+)
+def test_a_small_library_gives_the_largest_batch_that_can_be_shared(size, shapes, count, given):
+    if given is None:
+        with pytest.raises(UsageError, match="batches of 64 shapes cannot be shared by 3 processes"):
+            Workers(0, count).batch_size(size, shapes)
+    else:
+        assert Workers(0, count).batch_size(size, shapes) == given
+
+
+def test_a_refused_batch_leaves_the_run_that_is_there(made_library, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    words = ["train", str(made_library.path), str(run), *SMALL, "--epochs", "1"]
+    assert main(words) == 0
+    before = load_model(run, "cpu").fingerprint
+
+    @contextlib.contextmanager
+    def three(device):
+        yield Workers(0, 3), torch.device("cpu")
+
+    monkeypatch.setattr(training, "join", three)
+    assert main([*words, "--overwrite"]) == 2
+    assert load_model(run, "cpu").fingerprint == before
+
+
+def test_variables_of_another_launcher_mean_nothing(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with join("cpu") as (workers, _):
+        assert workers.count == 1 and workers.first
 
 
 @pytest.mark.slow

@@ -85,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from crosshape.learning.training import train
+    from crosshape.learning.workers import under_torchrun
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -105,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         resume=options.resume,
         overwrite=options.overwrite,
     )
-    if os.environ.get("RANK", "0") == "0":  # of several processes (torchrun) the first one speaks
+    if not under_torchrun() or os.environ["RANK"] == "0":  # of several processes the first one speaks
         print(f"{options.run} is trained. Next: crosshape embed {options.run} {options.library}")
     return 0
 

@@ -15,8 +15,10 @@ import fcntl
 import io
 import json
 import shutil
+import signal
+import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,31 @@ def alone(run: Path) -> Iterator[None]:
         except OSError:  # a file system without locks
             pass
         yield
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C came, or SIGTERM where it means the same: to be asked between two steps, so that none is left half
+    done. A second one stops at once.
+    """
+    told: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if told:
+            raise KeyboardInterrupt
+        told.append(number)
+
+    changed: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is signal.default_int_handler:
+                signal.signal(number, note)
+                changed.append(number)
+    try:
+        yield lambda: bool(told)
+    finally:
+        for number in changed:
+            signal.signal(number, signal.default_int_handler)
 
 
 def write_settings(run: Path, network: NetworkSettings, training: TrainSettings, **facts: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -95,12 +95,15 @@ def train(
                 )
             network = network or (start.settings if start else NetworkSettings())
             check_sizes(network, "settings")
+            held = hold_out(len(shapes), training.held_out, training.seed)
+            workers.batch_size(training.batch_size, len(shapes) - len(held))
         if workers.told(lambda: folder.begin(run, resume, overwrite)):
             network, training, facts = folder.read_settings(run)
             check(training, shapes)
             check_sizes(network, str(run / folder.SETTINGS))
             minutes = None
-            torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
+            if int(facts.get("processes", 1)) == workers.count:
+                torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
         assert network is not None
         points, views = workers.in_turn(
             lambda: shapes.training_arrays(
@@ -127,6 +130,8 @@ def train(
             learner = Learner(points, views, network, training, place, learner.model, rows, likes, workers)
         if not resume or not (run / folder.SETTINGS).exists():
             facts = {"library": str(shapes.path), "version": __version__, "threads": torch.get_num_threads()}
+            if workers.count > 1:
+                facts["processes"] = workers.count
             if start:
                 facts["started_from"] = f"{initial} ({start.fingerprint})"
                 facts |= {name: start.card[name] for name in ("license",) if name in start.card}
@@ -146,8 +151,14 @@ def train(
         except KeyboardInterrupt:
             if workers.first:
                 say(f"\nstopped at {folder.progress_of(run)}; saved. Go on with:")
-                say(f"  crosshape train {shapes.path} {run} --resume")
+                how = f"torchrun --nproc-per-node {workers.local} -m " if workers.count > 1 else ""
+                say(f"  {how}crosshape train {shapes.path} {run} --resume")
             raise
+        model = learner.model  # of which every process gets the first one's
+        workers.share(model.state_dict().values())
+        model.point_count, model.card, model.source = workers.told(
+            lambda: (model.point_count, model.card, model.source)
+        )
     if len(held) and workers.first:
         tell(learner.model, shapes, points, views, held, run, quiet)
     return learner.model
@@ -315,12 +326,7 @@ class Learner:
         for module in self._modules().values():
             module.to(device).train()
         torch.backends.cudnn.benchmark = True  # sizes stay the same from step to step
-        self.batch_size = min(settings.batch_size, len(self.rows))
-        if self.batch_size % self.workers.count or self.batch_size < 2 * self.workers.count:
-            raise UsageError(
-                f"batches of {self.batch_size} shapes cannot be shared by {self.workers.count} processes: choose a "
-                "--batch-size that is a multiple of them, two shapes for each or more"
-            )
+        self.batch_size = self.workers.batch_size(settings.batch_size, len(self.rows))
         self.steps_per_epoch = len(self.rows) // self.batch_size
         self.steps = self.steps_per_epoch * settings.epochs
         self.place = folder.Place()
@@ -334,8 +340,15 @@ class Learner:
 
     def run(self, run: Path, quiet: bool = False) -> None:
         """Train from where the run stands to the end; save after every epoch (where that takes less than a twentieth of
-        the time), within long ones, and on Ctrl-C.
+        the time), within long ones, and on Ctrl-C, which waits for the end of a step.
         """
+        with folder.asked_to_stop() as asked:
+            self._run(run, quiet, asked)
+            if self.workers.agree(asked(), self.device):
+                raise KeyboardInterrupt
+        self.model.eval()
+
+    def _run(self, run: Path, quiet: bool, asked: Callable[[], bool]) -> None:
         self._restore(run)
         self.workers.share(
             value for module in self._modules().values() for value in module.state_dict().values()
@@ -350,8 +363,12 @@ class Learner:
         recent: list[dict[str, Tensor]] = []
         note = ""
         row: dict[str, float] = {}
+        # On a GPU it takes waiting for a step to agree with the others, so that is not done after each.
+        agreed = 1 if self.workers.count == 1 or self.device.type == "cpu" else LOG_EVERY
         try:
             while self.place.step < self.steps:
+                if self.place.step % agreed == 0 and self.workers.agree(asked(), self.device):
+                    raise KeyboardInterrupt
                 parts = self.step()
                 recent.append(parts)
                 self.place.seconds = before + time.monotonic() - started
@@ -385,7 +402,6 @@ class Learner:
             if metrics:
                 metrics.close()
         self._save(run)
-        self.model.eval()
 
     def step(self) -> dict[str, Tensor]:
         """One step of the joint training; the parts of the loss and the accuracy of the judge."""
@@ -410,20 +426,22 @@ class Learner:
         order = np.random.Generator(np.random.PCG64([settings.seed, epoch])).permutation(self.rows)
         rows = order[within * size : (within + 1) * size]
         chance = np.random.Generator(np.random.PCG64([settings.seed, epoch, within + 1]))
-        alike = None
-        if self.likes is None:
-            rows = np.sort(rows)
+        alike, part = None, self.workers.part(size)
+        if (
+            self.likes is None
+        ):  # sorted after they are shared: a library lies sorted by name, and names tell kinds
+            rows = np.sort(rows[part])
         else:
             rows = rows[: (size + 1) // 2]
             rows = np.concatenate([rows, draw_alike(rows[: size // 2], self.likes, chance)])
             alike = torch.from_numpy(alike_in(rows, self.likes)).to(self.device, torch.float32)
             alike = settings.alike_weight * alike
+            rows = rows[part]
         ring = self.views.shape[1]
         first = chance.integers(ring, size=size)
         second = (first + chance.integers(1, ring, size=size)) % ring
         self.generator.manual_seed(int(chance.integers(1 << 62)) + self.workers.rank)
-        part = self.workers.part(size)
-        rows, first, second, size = rows[part], first[part], second[part], size // self.workers.count
+        first, second, size = first[part], second[part], len(rows)
         clouds = _take(self.points, rows, self.device)
         occupied = occupancy(clouds) if settings.reconstruction_weight else None
         looks = 2 if settings.cross_cloud_weight else 1

@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -23,6 +24,12 @@ from crosshape.errors import CrosshapeError, UsageError
 from crosshape.networks.model import choose_device
 
 T = TypeVar("T")
+
+TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+PATIENCE = timedelta(hours=6)
+"""So long the others may wait for what the first process does alone: arrays of a large library, likes. A process that
+died is noticed at once."""
+GONE = re.compile(r"clos|reset|timed? ?out|broken pipe|refused|peer|remote", re.IGNORECASE)
 
 
 class Workers:
@@ -65,6 +72,20 @@ class Workers:
         self.told(lambda: mine.append(call()))
         return mine[0] if mine else call()
 
+    def batch_size(self, wanted: int, shapes: int) -> int:
+        """Shapes in a step: as many as wanted, or all there are. Raises UsageError where the processes cannot have
+        equal parts of two or more.
+        """
+        size = min(wanted, shapes)
+        if size < wanted:  # the library is the limit, not the user's word
+            size -= size % self.count
+        if size % self.count or size < 2 * self.count:
+            raise UsageError(
+                f"batches of {size} shapes cannot be shared by {self.count} processes, two or more for each: take a "
+                "batch size that is a multiple of the processes, or another number of them"
+            )
+        return size
+
     def part(self, size: int) -> slice:
         """The places of a batch of `size` that this process looks at."""
         each = size // self.count
@@ -81,6 +102,15 @@ class Workers:
         each = features.unflatten(0, (looks, -1))
         whole: Tensor = _Gather.apply(each, self)
         return whole.flatten(0, 1)
+
+    def agree(self, stop: bool, device: torch.device) -> bool:
+        """Whether any process was told to stop: all go on, or none."""
+        if self.count == 1:
+            return stop
+        told = torch.tensor(float(stop), device=device)
+        with lost():
+            dist.all_reduce(told)
+        return bool(told.item())
 
     def sum_gradients(self, apart: Iterable[nn.Parameter], alike: Iterable[nn.Parameter]) -> None:
         """Add up the gradients of parameters that saw a process's own part of the batch (`apart`); of those that saw
@@ -130,14 +160,14 @@ class _Gather(torch.autograd.Function):
 def join(device: str) -> Iterator[tuple[Workers, torch.device]]:
     """This process among those that torchrun started, and the device it works on; alone where nobody did.
 
-    Raises CrosshapeError where a process has no GPU of its own, UsageError for a device that names one for all.
+    Raises CrosshapeError where a process has no GPU of its own or the others cannot be reached, UsageError for a device
+    that names one for all.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
     place = choose_device(device)
-    if count == 1 or "MASTER_ADDR" not in os.environ:
+    if not under_torchrun():
         yield Workers(), place
         return
-    rank, near = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    rank, count, near = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if place.type == "cuda":
         if place.index is not None:
@@ -146,28 +176,36 @@ def join(device: str) -> Iterator[tuple[Workers, torch.device]]:
             )
         place = choose_device(f"cuda:{near}")
         torch.cuda.set_device(place)
-    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
-    with lost():
-        dist.init_process_group(backend)
     try:
-        yield Workers(rank, count, local), place
-    finally:
-        dist.destroy_process_group()
+        dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise CrosshapeError(
+            f"the {count} processes of torchrun did not find each other: {_reason(error)}."
+        ) from None
+    yield Workers(rank, count, local), place
+    dist.destroy_process_group()  # not after an error: it would wait for processes that wait for this one
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun started this process as one of several."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.keys() >= TORCHRUN
 
 
 @contextlib.contextmanager
 def lost() -> Iterator[None]:
-    """Say that another process is gone, where torch says which socket closed."""
+    """Say that another process is gone, where torch says that a connection ended."""
     try:
         yield
     except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not GONE.search(str(error)):
+            raise
         raise CrosshapeError(
             f"another process of this run does not answer ({_reason(error)}). Its own words say why; go on from what "
             "was saved with the same command and --resume."
         ) from None
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """The first sentence of what torch says, without the place in its source."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\[\S+\]\s*", "", first).split(". ")[0].rstrip(".")
