@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,16 +119,16 @@ def test_the_example_of_the_page_runs(exported, run, random, monkeypatch):
 def test_what_it_says(exported, run, tmp_path, capsys):
     assert main(["export", str(run), str(tmp_path / "x"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["folder"] == str(tmp_path / "x") and said["fingerprint"] == load_model(run).fingerprint
-    assert set(said["agreement"]) == {"points.onnx", "images.onnx", "correspondence.onnx"}
-    assert min(said["agreement"].values()) > 0.9999
+    assert said["folder"] == str(tmp_path / "x") and said["model"] == load_model(run).fingerprint
+    assert set(said["difference"]) == {"points.onnx", "images.onnx", "correspondence.onnx"}
+    assert max(said["difference"].values()) < 1e-4
     # once more: refused, then replaced
     assert main(["export", str(run), str(tmp_path / "x")]) == 1
     assert "is there already. Add --overwrite to replace it." in capsys.readouterr().err
     (tmp_path / "x" / "README.md").write_text("old")
     assert main(["export", str(run), str(tmp_path / "x"), "--overwrite"]) == 0
     assert "old" not in (tmp_path / "x" / "README.md").read_text()
-    assert "agrees with the model" in capsys.readouterr().out
+    assert "points.onnx: as the model, to " in capsys.readouterr().out
 
 
 def test_nothing_else_is_replaced(run, tmp_path, capsys):
@@ -142,18 +143,72 @@ def test_nothing_else_is_replaced(run, tmp_path, capsys):
     assert load_model(run).settings == TINY
 
 
-def test_a_file_that_differs_is_not_written(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "wrong", [lambda x: 3 * x + 9, lambda x: x * 1.01, lambda x: x[::-1], lambda x: x * np.nan]
+)
+@pytest.mark.parametrize("which", ["points.onnx", "images.onnx", "correspondence.onnx"])
+def test_a_file_that_differs_is_not_written(monkeypatch, tmp_path, wrong, which):
     monkeypatch.setattr(export, "_write", lambda network, path, inputs: path.write_bytes(b""))
     model = made_model()
 
-    def rubbish(path, **inputs):
-        sizes = [len(value) for value in inputs.values()]
-        return np.random.default_rng(0).normal(size=(sizes[0], 512 if len(sizes) == 1 else sizes[1]))
+    def run_onnx(path, **inputs):
+        given = {name: torch.from_numpy(value) for name, value in inputs.items()}
+        with torch.inference_mode():
+            if path.name == "points.onnx":
+                found = model.points(given["points"]).numpy()
+            elif path.name == "images.onnx":
+                found = model.images(given["views"]).numpy()
+            else:
+                found = model.correspond(inputs["images"], inputs["points"])
+        return wrong(found) if path.name == which else found
 
-    monkeypatch.setattr(export, "run_onnx", rubbish)
-    with pytest.raises(CrosshapeError, match=r"points.onnx does not give what the model gives \(cosine"):
+    monkeypatch.setattr(export, "run_onnx", run_onnx)
+    with pytest.raises(CrosshapeError, match=rf"{which} does not give what the model gives \(off by"):
         export.export_model(model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_says_nothing_is_written_all_the_same(monkeypatch, tmp_path):
+    model = made_model()
+    for part in model.points.head_norm, model.images.bn1:
+        nn.init.zeros_(part.weight)
+        nn.init.constant_(part.bias, -1)
+    assert export.export_model(model, tmp_path / "out")["points.onnx"] == 0
+
+
+def test_more_neighbours_than_points_are_asked_of_as_many_points(tmp_path):
+    model = made_model(k=80)
+    assert model.point_count == 64
+    assert export.export_model(model, tmp_path / "out")["points.onnx"] < 1e-4
+
+
+def test_the_folder_one_stands_in_is_left_alone(exported, run, tmp_path, monkeypatch, capsys):
+    before = sorted(path.name for path in exported.iterdir())
+    monkeypatch.chdir(exported)
+    assert main(["export", str(run), ".", "--overwrite"]) == 1
+    assert ". cannot be replaced from here" in capsys.readouterr().err
+    assert sorted(path.name for path in exported.iterdir()) == before
+    (tmp_path / "link").symlink_to(exported)
+    assert main(["export", str(run), str(tmp_path / "link"), "--overwrite"]) == 1
+    assert "link is a link" in capsys.readouterr().err
+
+
+def test_the_old_folder_stays_where_the_new_one_cannot_be_put(run, tmp_path, monkeypatch):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "points.onnx").write_text("old")
+    monkeypatch.setattr(export, "_written", lambda model, new: {})
+    rename = Path.rename
+
+    def refused(self, target):
+        if self.name == "new":
+            raise PermissionError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(PermissionError):
+        export.export_model(load_model(run, "cpu"), folder, overwrite=True)
+    assert (folder / "points.onnx").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_without_the_packages_it_says_which(monkeypatch, run, tmp_path, capsys):

@@ -24,16 +24,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from crosshape.console import print_json
+    import signal
+
+    from crosshape.console import print_json, printable
     from crosshape.networks.export import export_model
     from crosshape.networks.model import load_model
 
     model = load_model(options.model, "cpu")
-    agreement = export_model(model, options.folder, overwrite=options.overwrite)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    difference = export_model(model, options.folder, overwrite=options.overwrite)
     if options.json:
-        print_json({"folder": options.folder, "model": model.fingerprint, "agreement": agreement})
+        print_json({"folder": options.folder, "model": model.fingerprint, "difference": difference})
         return 0
-    for name, cosine in agreement.items():
-        print(f"{options.folder}/{name}: agrees with the model (cosine {cosine:.4f})")
-    print(f"{options.folder}/README.md says how to use them.")
+    folder = printable(options.folder)
+    for name, value in difference.items():
+        print(f"{folder}/{name}: as the model, to {value:.0e} of what changes from shape to shape")
+    print(f"{folder}/README.md says how to use them.")
     return 0

@@ -26,13 +26,13 @@ from crosshape.settings import FEATURES
 PAGE = "README.md"
 FILES = ("points.onnx", "images.onnx", "correspondence.onnx", WEIGHTS, CARD, PAGE)
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-AGREE = 0.999
-"""Least cosine between a feature of the model and the same of its ONNX file. They differ by rounding, which may
-choose another of two neighbours that are equally far."""
+DIFFERENCE = 1e-3
+"""By how much an ONNX file may be off the model. They differ by rounding, which may choose another of two neighbours
+that are equally far."""
 
 
 def export_model(model: Model, folder: str | Path, *, overwrite: bool = False) -> dict[str, float]:
-    """Write `FILES` into `folder`, which appears whole or not at all; the least cosine by which each ONNX file agrees.
+    """Write `FILES` into `folder`, which is the old one or the new one; how far each ONNX file is off (`compare`).
 
     The folder is a run as well: `load_model` opens it. Raises CrosshapeError where the folder is there already and
     holds anything but an export, where the packages that write ONNX are missing, or where a file does not give what
@@ -45,55 +45,74 @@ def export_model(model: Model, folder: str | Path, *, overwrite: bool = False) -
             f"writing ONNX needs {', '.join(missing)}: pip install 'crosshape[export]' (or {' '.join(missing)})"
         )
     _check_target(folder, overwrite)
+    folder = folder.resolve()
     model = model.cpu().eval()
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        made.chmod(0o755)
-        for name, network, inputs in _graphs(model):
-            _write(network, made / name, inputs)
-        agreement = compare(model, made)
-        for name, cosine in agreement.items():
-            if not cosine >= AGREE:
-                raise CrosshapeError(
-                    f"{name} does not give what the model gives (cosine {cosine:.4f}); nothing was written. "
-                    "Another version of torch or onnxscript may do better."
-                )
-        model.save(made)
-        (made / PAGE).write_text(_page(model, agreement), encoding="utf-8")
+        new = made / "new"
+        new.mkdir()
+        difference = _written(model, new)
+        model.save(new)
+        (new / PAGE).write_text(_page(model, difference), encoding="utf-8")
         if folder.exists():
-            shutil.rmtree(folder)
-        made.rename(folder)
+            folder.rename(made / "old")
+        try:
+            new.rename(folder)
+        except OSError:
+            if (made / "old").exists():
+                (made / "old").rename(folder)
+            raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return agreement
+    return difference
+
+
+def _written(model: Model, folder: Path) -> dict[str, float]:
+    """Write the ONNX files; how much each differs from the model. Raises CrosshapeError where that is too much."""
+    try:
+        for name, network, inputs in _graphs(model):
+            _write(network, folder / name, inputs)
+        difference = compare(model, folder)
+    except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CrosshapeError(
+            f"torch {torch.__version__} and its onnx packages cannot write this model: {first}. "
+            "Another version of them may; nothing was written."
+        ) from None
+    for name, value in difference.items():
+        if not value <= DIFFERENCE:
+            raise CrosshapeError(
+                f"{name} does not give what the model gives (off by {value:.2g} of what changes from shape "
+                "to shape); nothing was written. Another version of torch or onnxscript may do better."
+            )
+    return difference
 
 
 def compare(model: Model, folder: Path, seed: int = 0) -> dict[str, float]:
-    """The least cosine of model and ONNX file on made inputs, of several sizes of batch, by file."""
-    chance = np.random.default_rng(seed)
-    least: dict[str, float] = {}
-    for batch, count in ((1, model.point_count), (3, max(model.settings.k, model.point_count // 2))):
-        clouds = chance.normal(size=(batch, count, 3)).astype(np.float32)
-        clouds /= np.linalg.norm(clouds, axis=2).max(axis=1)[:, None, None]
-        pictures = chance.integers(0, 256, (batch, model.image_size, model.image_size), np.uint8)
-        pictures[:, : model.image_size // 3] = 255
+    """How far each ONNX file is off the model, on made shapes and noise: the mean difference over all numbers, as a
+    part of how much these change from shape to shape.
+    """
+    fewest, most = model.settings.k, max(model.point_count, model.settings.k)
+    clouds, pictures = _looks(most, model.image_size, seed)
+    off: dict[str, float] = {}
+    scale: dict[str, float] = {}
+    for some, count in ((slice(None), max(fewest, most // 2)), (slice(0, 1), most)):
         with torch.inference_mode():
-            points = model.points(torch.from_numpy(clouds)).numpy()
-            images = model.images(torch.from_numpy(pictures)).numpy()
-        found = {
-            "points.onnx": (points, run_onnx(folder / "points.onnx", points=clouds)),
-            "images.onnx": (images, run_onnx(folder / "images.onnx", views=pictures)),
-            "correspondence.onnx": (
-                model.correspond(images, points),
-                run_onnx(folder / "correspondence.onnx", images=images, points=points),
-            ),
-        }
-        for name, (ours, theirs) in found.items():
+            points = model.points(torch.from_numpy(clouds[some, :count])).numpy()
+            images = model.images(torch.from_numpy(pictures[some])).numpy()
+        judge = run_onnx(folder / "correspondence.onnx", images=images, points=points)
+        for name, ours, theirs in (
+            ("points.onnx", points, run_onnx(folder / "points.onnx", points=clouds[some, :count])),
+            ("images.onnx", images, run_onnx(folder / "images.onnx", views=pictures[some])),
+            ("correspondence.onnx", model.correspond(images, points), judge),
+        ):
             if ours.shape != theirs.shape:
                 raise CrosshapeError(f"{name} gives {theirs.shape} where the model gives {ours.shape}.")
-            least[name] = min(least.get(name, 1.0), _cosine(ours, theirs))
-    return least
+            spread = float(np.abs(ours - ours.mean(axis=0)).mean())  # from shape to shape
+            scale.setdefault(name, max(spread, 1e-3 * float(np.abs(ours).max()), 1e-6))
+            off[name] = float(np.maximum(off.get(name, 0.0), np.abs(ours - theirs).mean() / scale[name]))
+    return off
 
 
 def run_onnx(path: Path, **inputs: np.ndarray) -> np.ndarray:
@@ -102,6 +121,23 @@ def run_onnx(path: Path, **inputs: np.ndarray) -> np.ndarray:
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.run(None, inputs)[0]
+
+
+def _looks(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clouds (4, count, 3) float32 and a view of each (4, size, size) uint8: three made shapes, and noise."""
+    from crosshape.shapes.made import make_shape
+    from crosshape.shapes.surface import sample_surface
+    from crosshape.shapes.views import render_mesh
+
+    chance = np.random.default_rng(seed)
+    noise = chance.normal(size=(count, 3))
+    clouds, pictures = [noise / np.linalg.norm(noise, axis=1).max()], [chance.integers(0, 256, (size, size))]
+    for label in ("chair", "mug", "bolt"):
+        shape = make_shape(label, seed)
+        vertices = shape.vertices.astype(np.float64)
+        clouds.append(sample_surface(vertices, shape.faces, count, seed)[0])
+        pictures.append(render_mesh(vertices, shape.faces, views=1, size=size).shading[0])
+    return np.stack(clouds).astype(np.float32), np.stack(pictures).astype(np.uint8)
 
 
 Inputs = dict[str, tuple[Tensor, dict[int, Any]]]
@@ -155,18 +191,16 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(((a * b).sum(axis=1) / np.maximum(lengths, 1e-12)).min())
-
-
 def _check_target(folder: Path, overwrite: bool) -> None:
     """Refuse what an export must not replace: a file, another folder than an export, or one without being told."""
     if not folder.exists() and not folder.is_symlink():
         return
-    if not folder.is_dir() or folder.is_symlink():
+    if folder.is_symlink():
+        raise CrosshapeError(f"{folder} is a link. Give the name of a new folder.")
+    if not folder.is_dir():
         raise CrosshapeError(f"{folder} is no folder. Give the name of a new one.")
+    if folder.resolve() == Path.cwd() or folder.is_mount():
+        raise CrosshapeError(f"{folder} cannot be replaced from here. Give the name of a new folder.")
     there = {path.name for path in folder.iterdir()}
     if not there:
         return
@@ -178,7 +212,7 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         raise CrosshapeError(f"{folder} is there already. Add --overwrite to replace it.")
 
 
-def _page(model: Model, agreement: dict[str, float]) -> str:
+def _page(model: Model, difference: dict[str, float]) -> str:
     """README.md of the folder, with the facts that model hubs read at its top."""
     from jinja2 import Environment, StrictUndefined
 
@@ -197,7 +231,7 @@ def _page(model: Model, agreement: dict[str, float]) -> str:
         "k": model.settings.k,
         "size": model.image_size,
         "facts": "\n".join(facts) or "- nothing is said on its card",
-        "agreement": ", ".join(f"{name} {cosine:.6f}" for name, cosine in agreement.items()),
+        "difference": ", ".join(f"{name} {value:.0e}" for name, value in difference.items()),
     }
     source = resources.files("crosshape").joinpath("networks/export.md").read_text(encoding="utf-8")
     page = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(

@@ -60,8 +60,8 @@ class Edges(nn.Module):
 
     def forward(self, x: Tensor, neighbours: Tensor) -> Tensor:
         p = self.near(x)
-        index = neighbours.flatten(1)[:, :, None].expand(-1, -1, p.shape[2])
-        edges = p.gather(1, index).unflatten(1, (-1, neighbours.shape[2]))
+        first = torch.arange(p.shape[0], device=p.device)[:, None, None] * p.shape[1]
+        edges = p.flatten(0, 1)[neighbours + first]  # (B, N, k, D)
         return nn.functional.leaky_relu(edges.amax(dim=2) + self.own(x), SLOPE)
 
 
