@@ -91,32 +91,88 @@ class Writer:
                 faces.append(self.put(f"ADVANCED_FACE('',({bound}),{plane},.T.)"))
         return self.solid(faces)
 
-    def text(self, bodies, unit="mm") -> bytes:
-        """The whole file."""
+    def context(self, unit="mm") -> str:
+        """Units and precision."""
         length = self.put(f"(LENGTH_UNIT() NAMED_UNIT(*) SI_UNIT({UNITS[unit]},.METRE.))")
         angle = self.put("(NAMED_UNIT(*) PLANE_ANGLE_UNIT() SI_UNIT($,.RADIAN.))")
         solid = self.put("(NAMED_UNIT(*) SI_UNIT($,.STERADIAN.) SOLID_ANGLE_UNIT())")
         close = self.put(
             f"UNCERTAINTY_MEASURE_WITH_UNIT(LENGTH_MEASURE(1.E-7),{length},'distance_accuracy_value','')"
         )
-        context = self.put(
+        return self.put(
             f"(GEOMETRIC_REPRESENTATION_CONTEXT(3) GLOBAL_UNCERTAINTY_ASSIGNED_CONTEXT(({close})) "
             f"GLOBAL_UNIT_ASSIGNED_CONTEXT(({length},{angle},{solid})) REPRESENTATION_CONTEXT('',''))"
         )
-        items = ",".join([self.place((0, 0, 0)), *bodies])
-        shape = self.put(f"ADVANCED_BREP_SHAPE_REPRESENTATION('',({items}),{context})")
+
+    def products(self) -> tuple[str, str]:
+        """What products are defined in: two contexts."""
         application = self.put("APPLICATION_CONTEXT('automotive design')")
         self.put(
             f"APPLICATION_PROTOCOL_DEFINITION('international standard','automotive_design',2000,{application})"
         )
         mechanical = self.put(f"PRODUCT_CONTEXT('',{application},'mechanical')")
-        product = self.put(f"PRODUCT('made','made','',({mechanical}))")
+        return mechanical, self.put(f"PRODUCT_DEFINITION_CONTEXT('part definition',{application},'design')")
+
+    def product(self, name, contexts, document=None) -> str:
+        """A product's definition."""
+        product = self.put(f"PRODUCT('{name}','{name}','',({contexts[0]}))")
         formation = self.put(f"PRODUCT_DEFINITION_FORMATION('','',{product})")
-        design = self.put(f"PRODUCT_DEFINITION_CONTEXT('part definition',{application},'design')")
-        definition = self.put(f"PRODUCT_DEFINITION('design','',{formation},{design})")
+        if document:
+            return self.put(
+                f"PRODUCT_DEFINITION_WITH_ASSOCIATED_DOCUMENTS('design','',{formation},{contexts[1]},({document}))"
+            )
+        return self.put(f"PRODUCT_DEFINITION('design','',{formation},{contexts[1]})")
+
+    def shape(self, definition, items, context, kind) -> str:
+        """What a product looks like."""
         whole = self.put(f"PRODUCT_DEFINITION_SHAPE('','',{definition})")
-        self.put(f"SHAPE_DEFINITION_REPRESENTATION({whole},{shape})")
+        looks = self.put(f"{kind}('',({','.join(items)}),{context})")
+        self.put(f"SHAPE_DEFINITION_REPRESENTATION({whole},{looks})")
+        return looks
+
+    def text(self, bodies, unit="mm") -> bytes:
+        """The whole file, of one product."""
+        context, definition = self.context(unit), self.product("made", self.products())
+        self.shape(
+            definition, [self.place((0, 0, 0)), *bodies], context, "ADVANCED_BREP_SHAPE_REPRESENTATION"
+        )
+        return self.content()
+
+    def content(self) -> bytes:
         return FRAME.format(lines="\n".join(self.lines)).encode()
+
+
+def elsewhere(target: str, how: str) -> bytes:
+    """An assembly of a box and of a part that lies in another file."""
+    one = Writer()
+    context, contexts = one.context(), one.products()
+    kind = one.put("DOCUMENT_TYPE('geometry')")
+    document = one.put(f"DOCUMENT_FILE('{target}','','',{kind},'',$)")
+    top = one.product("top", contexts)
+    part = one.product("part", contexts, document if how == "associated" else None)
+    inside = one.product("box", contexts)
+    places = [one.place((0, 0, 0)) for _ in range(5)]
+    whole = one.shape(top, places[:3], context, "SHAPE_REPRESENTATION")
+    empty = one.shape(part, places[3:4], context, "SHAPE_REPRESENTATION")
+    items = [places[4], one.box((10, 20, 30))]
+    filled = one.shape(inside, items, context, "ADVANCED_BREP_SHAPE_REPRESENTATION")
+    for number, (definition, looks, own, put) in enumerate(
+        ((part, empty, places[3], places[1]), (inside, filled, places[4], places[2]))
+    ):
+        used = one.put(f"NEXT_ASSEMBLY_USAGE_OCCURRENCE('{number}','{number}','',{top},{definition},$)")
+        shape = one.put(f"PRODUCT_DEFINITION_SHAPE('','',{used})")
+        moved = one.put(f"ITEM_DEFINED_TRANSFORMATION('','',{own},{put})")
+        related = one.put(
+            f"(REPRESENTATION_RELATIONSHIP('','',{looks},{whole}) "
+            f"REPRESENTATION_RELATIONSHIP_WITH_TRANSFORMATION({moved}) SHAPE_REPRESENTATION_RELATIONSHIP())"
+        )
+        one.put(f"CONTEXT_DEPENDENT_SHAPE_REPRESENTATION({related},{shape})")
+    if how == "assigned":
+        source = one.put("EXTERNAL_SOURCE(IDENTIFIER(''))")
+        role = one.put("IDENTIFICATION_ROLE('external document id and location','')")
+        one.put(f"APPLIED_EXTERNAL_IDENTIFICATION_ASSIGNMENT('{target}',{role},{source},({document}))")
+        one.put(f"APPLIED_DOCUMENT_REFERENCE({document},'',({part}))")
+    return one.content()
 
 
 def box(size=(10, 20, 30), unit="mm") -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import numpy as np
@@ -67,13 +68,44 @@ def test_the_same_bytes_give_the_same_triangles(tmp_path):
         (b"", "empty file"),
         (b"solid a\n", "it does not begin with ISO-10303-21"),
         (b"\x89PNG\r\n\x1a\n" + b"0" * 50, "a PNG picture, not STEP"),
-        (b"ISO-10303-21;\n", "OpenCASCADE finds no body in it"),
+        (b"ISO-10303-21;\nEND-ISO-10303-21;", "OpenCASCADE finds no body in it"),
         (step.box().replace(b"MANIFOLD_SOLID_BREP", b"MANIFOLD_NOTHING_BREP"), "OpenCASCADE finds no body"),
     ],
 )
 def test_what_is_no_body_is_told(tmp_path, content, reason):
     with pytest.raises(UnreadableShape, match=reason):
         loaded(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    "broken, left_out",
+    [((b"SPHERICAL_SURFACE", b"SPHERICAL_SURFACX", 1), "1 of 7"), ((b"PLANE(", b"PLANX(", 3), "3 of 7")],
+)
+def test_surfaces_that_are_left_out_are_counted(tmp_path, broken, left_out):
+    shape = loaded(tmp_path, step.two().replace(*broken))
+    assert f"left out: {left_out} surfaces, which OpenCASCADE cannot read" in shape.notes
+    assert loaded(tmp_path, step.two()).notes in ((), ("removed faces: 2 of zero area",))
+
+
+def test_a_mark_of_utf8_does_no_harm(tmp_path):
+    assert len(loaded(tmp_path, b"\xef\xbb\xbf" + step.box()).faces) == 12
+
+
+def test_a_file_that_is_cut_off_is_told(tmp_path):
+    with pytest.raises(UnreadableShape, match="cut off: it does not end with END-ISO-10303-21"):
+        loaded(tmp_path, step.box()[:3000])
+
+
+@pytest.mark.parametrize("how", ["associated", "assigned"])
+def test_other_files_are_not_opened(tmp_path, how):
+    """A named pipe: whoever opens it waits for a writer."""
+    os.mkfifo(tmp_path / "other.step")
+    content = step.elsewhere(str(tmp_path / "other.step"), how)
+    (tmp_path / "a.step").write_bytes(content)
+    with Guard(1, Limits(seconds=20)) as guard:
+        shape = guard.call(load_shape, str(tmp_path / "a.step"))
+    assert np.allclose(np.ptp(shape.vertices, axis=0), (10, 20, 30), rtol=1e-5)
+    assert any(note.startswith("not opened: ") for note in shape.notes)
 
 
 def test_limits_hold(tmp_path):
@@ -116,7 +148,11 @@ def test_damaged_files_cost_one_item_each(tmp_path):
 
 
 def test_a_folder_of_step_is_added(tmp_path, capfd):
-    for name, content in (("a.step", step.box()), ("b.stp", step.sphere()), ("c.step", b"ISO-10303-21;")):
+    for name, content in (
+        ("a.step", step.box()),
+        ("b.stp", step.sphere()),
+        ("c.step", b"ISO-10303-21;\nEND-ISO-10303-21;"),
+    ):
         (tmp_path / "parts").mkdir(exist_ok=True)
         (tmp_path / "parts" / name).write_bytes(content)
     sizes = ["--points", "128", "--views", "2", "--image-size", "32", "--workers", "1"]
