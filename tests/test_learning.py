@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import signal
 import time
 from dataclasses import replace
 
@@ -676,3 +678,39 @@ def test_calibration_gathers_the_statistics_of_what_a_model_is_asked_about(rando
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=False):
         mean = model.images.conv1(x).mean(dim=(0, 2, 3))
     torch.testing.assert_close(model.images.bn1.running_mean, mean, rtol=5e-2, atol=5e-2)
+
+
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is not signal.default_int_handler,
+    reason="Ctrl-C means something else here",
+)
+def test_ctrl_c_waits_for_the_end_of_a_step_and_the_run_goes_on_to_the_bit(random, tmp_path):
+    points = random.normal(size=(12, 100, 3)).clip(-0.5, 0.5).astype(np.float32)
+    views = random.integers(0, 256, (12, 4, 32, 32), dtype=np.uint8)
+    settings = replace(SMALL, points=64, batch_size=6, epochs=3)
+
+    def learner():
+        return Learner(points, views, TINY, settings, torch.device("cpu"))
+
+    whole, broken = learner(), learner()
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "broken").mkdir()
+    whole.run(tmp_path / "whole", quiet=True)
+    losses = broken.losses
+
+    def interrupted(batch):
+        parts = losses(batch)  # BatchNorm has counted this batch already
+        if broken.place.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return parts
+
+    broken.losses = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        broken.run(tmp_path / "broken", quiet=True)
+    assert broken.place.step == 3  # of 6
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    on = learner()
+    on.run(tmp_path / "broken", quiet=True)
+    assert on.place.step == 6
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, on.model.state_dict()[name]), name
