@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import step
 from PIL import Image
 
 CORNERS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=np.float64)
@@ -558,6 +559,31 @@ def spoiled() -> dict[str, tuple[bytes, str | None]]:
     place = lying.rfind(b"PK\x01\x02")
     lying[place + 24 : place + 28] = struct.pack("<I", 10)
     add("lying.3mf", bytes(lying), "cannot unpack|broken")
+
+    # STEP
+    nothing = "^OpenCASCADE finds no body in it: it is damaged, or holds lines alone$"
+    ball, both = step.sphere(), step.two()
+    for suffix in ("step", "stp"):
+        add(f"cut.{suffix}", both[: len(both) // 2], "^cut off: it does not end with END-ISO-10303-21$")
+        add(f"begun.{suffix}", both[:40], "^cut off: ")
+        add(f"words.{suffix}", "a cube, please", "^no STEP file: it does not begin with ISO-10303-21$")
+        add(f"stl.{suffix}", stl_text(), "^no STEP file: ")
+        add(f"page.{suffix}", "<!doctype html><p>404", "a web page, not STE?P")
+        add(f"zip.{suffix}", archive({"a.step": ball}), "a zip archive, not STE?P")
+        add(f"zeros.{suffix}", bytes(4096), "^no STEP file: ")
+        add(f"no_data.{suffix}", "ISO-10303-21;\nHEADER;\nENDSEC;\nEND-ISO-10303-21;\n", nothing)
+        add(f"no_body.{suffix}", ball.replace(b"MANIFOLD_SOLID_BREP", b"MANIFOLD_SOLID_BRAP"), nothing)
+        add(f"no_surface.{suffix}", ball.replace(b"SPHERICAL_SURFACE", b"SPHERICAL_NOTHING"), nothing)
+        add(f"half.{suffix}", both.replace(b"SPHERICAL_SURFACE", b"SPHERICAL_NOTHING"), None)
+        add(f"inside_out.{suffix}", step.sphere(-5.0), nothing)
+        add(f"point.{suffix}", step.sphere(0.0), nothing)
+        add(f"flat.{suffix}", step.box((0, 20, 30)), "LOADS OR: " + nothing)
+        add(f"huge.{suffix}", step.sphere(1e10), "LOADS OR: " + nothing)
+        add(f"tiny.{suffix}", step.sphere(1e-12), "LOADS OR: " + nothing + "|extent|below")
+        add(f"dangling.{suffix}", ball.replace(b"CLOSED_SHELL('',(#", b"CLOSED_SHELL('',(#9"), nothing)
+        add(f"mark.{suffix}", b"\xef\xbb\xbf" + ball, None)
+        add(f"passwords.{suffix}", step.elsewhere("/etc/passwd", "assigned"), None)
+        add(f"device.{suffix}", step.elsewhere("/dev/zero", "associated"), None)
 
     # NPY and NPZ
     add(

@@ -125,6 +125,16 @@ def test_a_step_file_by_another_name_is_told(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_opencascade_does_not_end_with_is_ended(tmp_path):
+    (tmp_path / "a.step").write_bytes(step.sphere(1e200))
+    with (
+        Guard(1, Limits(seconds=3)) as guard,
+        pytest.raises(UnreadableShape, match="took longer than 3 s|finds no body"),
+    ):
+        guard.call(load_shape, str(tmp_path / "a.step"))
+
+
+@pytest.mark.slow
 def test_damaged_files_cost_one_item_each(tmp_path):
     """Cut off, numbers exchanged, references out of range or in a circle: a shape or a reason, and the pool goes on."""
     whole, chance = step.two(), np.random.default_rng(5)

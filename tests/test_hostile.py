@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cascadio  # noqa: F401  (its import is not what is audited)
 import hostile
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from crosshape import cli
 from crosshape.errors import UnreadableShape
 from crosshape.settings import Limits
+from crosshape.shapes import cad  # noqa: F401  (likewise)
 from crosshape.shapes.files import FORMATS, Shape, find_shapes, load_shape
 from crosshape.shapes.guard import Guard
 
