@@ -217,3 +217,22 @@ def test_without_the_packages_it_says_which(monkeypatch, run, tmp_path, capsys):
     told = capsys.readouterr().err
     assert "writing ONNX needs onnxscript: pip install 'crosshape[export]'" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_between_the_old_folder_and_the_new_one_leaves_the_old_one(run, tmp_path, monkeypatch):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "points.onnx").write_text("old")
+    monkeypatch.setattr(export, "_written", lambda model, new: {})
+    rename = Path.rename
+
+    def interrupted(self, target):
+        moved = rename(self, target)
+        if self == folder:
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export.export_model(load_model(run, "cpu"), folder, overwrite=True)
+    assert (folder / "points.onnx").read_text() == "old" and len(list(tmp_path.iterdir())) == 1

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
-import os
 from typing import Any
 
 from crosshape.errors import UsageError
@@ -85,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from crosshape.learning.training import train
-    from crosshape.learning.workers import under_torchrun
+    from crosshape.learning.workers import speaks
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -106,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
         resume=options.resume,
         overwrite=options.overwrite,
     )
-    if not under_torchrun() or os.environ["RANK"] == "0":  # of several processes the first one speaks
+    if speaks():
         print(f"{options.run} is trained. Next: crosshape embed {options.run} {options.library}")
     return 0
 

@@ -105,7 +105,7 @@ def train(
             if int(facts.get("processes", 1)) == workers.count:
                 torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
         assert network is not None
-        points, views = workers.in_turn(
+        points, views = workers.first_then_all(
             lambda: shapes.training_arrays(
                 training.image_size, run / "cache", available_memory() // (2 * workers.local)
             )

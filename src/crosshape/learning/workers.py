@@ -64,7 +64,7 @@ class Workers:
             raise SystemExit(1)
         return answer[1]
 
-    def in_turn(self, call: Callable[[], T]) -> T:
+    def first_then_all(self, call: Callable[[], T]) -> T:
         """What `call` gives here, once it has been made in the first process: it may leave a file for the others."""
         if self.count == 1:
             return call()
@@ -189,6 +189,11 @@ def join(device: str) -> Iterator[tuple[Workers, torch.device]]:
 def under_torchrun() -> bool:
     """Whether torchrun started this process as one of several."""
     return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.keys() >= TORCHRUN
+
+
+def speaks() -> bool:
+    """Whether this process is the first, or the only one: before and after `join` as well."""
+    return not under_torchrun() or os.environ["RANK"] == "0"
 
 
 @contextlib.contextmanager

@@ -55,13 +55,14 @@ def export_model(model: Model, folder: str | Path, *, overwrite: bool = False) -
         difference = _written(model, new)
         model.save(new)
         (new / PAGE).write_text(_page(model, difference), encoding="utf-8")
-        if folder.exists():
-            folder.rename(made / "old")
+        old = made / "old"
         try:
+            if folder.exists():
+                folder.rename(old)
             new.rename(folder)
-        except OSError:
-            if (made / "old").exists():
-                (made / "old").rename(folder)
+        except BaseException:  # Ctrl-C between the two as well
+            if old.exists() and not folder.exists():
+                old.rename(folder)
             raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -234,7 +235,5 @@ def _page(model: Model, difference: dict[str, float]) -> str:
         "difference": ", ".join(f"{name} {value:.0e}" for name, value in difference.items()),
     }
     source = resources.files("crosshape").joinpath("networks/export.md").read_text(encoding="utf-8")
-    page = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
-        source
-    )  # Markdown: not escaped
-    return page.render(values)
+    markdown = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # nothing is escaped
+    return markdown.from_string(source).render(values)
