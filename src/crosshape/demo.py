@@ -205,7 +205,10 @@ def measure(
             (f"{len(classes)}", "kinds"),
             (f"{round(curves[-1]['epoch']) if curves else 0}", "epochs"),
             (duration(60 * float(model.card["minutes"])), "of training"),
-            (f"{model.card['device']}, {model.card['threads']}", "processor threads"),
+            (
+                f"{model.card['device']}, {model.card['threads']}",
+                "processor thread" if model.card["threads"] == 1 else "processor threads",
+            ),
             *([(duration(time.monotonic() - started), "from start to page")] if started else []),
         ),
         sources=tuple(sources),
