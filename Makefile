@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 
 # Tests of whole programs, which `make check` leaves to `make test`.
-WHOLE := add benchmark crash crash_train demo docs duplicates evaluate learning library main_job results search segmentation server
+WHOLE := add benchmark crash crash_train demo docs duplicates evaluate learning library main_job places results search segmentation server
 
 .PHONY: demo test long check clean
 

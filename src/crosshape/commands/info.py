@@ -1,6 +1,6 @@
 """What is this run, library or file?
 
-crosshape info parts.lance
+crosshape info parts.lance      or s3://bucket/parts.lance
 crosshape info runs/parts
 crosshape info bracket.stl
 crosshape info modelnet40       a model that comes with crosshape
@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crosshape.places import Address
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,27 +24,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from crosshape.console import print_json, printable
-    from crosshape.errors import CrosshapeError
+    from crosshape.places import located
 
-    path = Path(options.what)
-    ours = Path(__file__).resolve().parent.parent / "weights" / path.name
-    if not path.exists() and len(path.parts) == 1 and ours.is_dir():
-        path = ours
-    if not path.exists():
-        known = ", ".join(
-            sorted(folder.name for folder in ours.parent.iterdir() if (folder / "card.json").is_file())
-        )
-        raise CrosshapeError(f"{path} does not exist. Models that come with crosshape: {known}.")
-    if (path / "head.json").is_file():
-        facts = about_head(path)
-    elif (path / "card.json").is_file():
-        facts = about_run(path)
-    elif any((path / name).is_file() for name in ("run.toml", "model.safetensors")):
-        raise CrosshapeError(f"{path} is a run without its card.json: not saved yet, or incomplete.")
-    elif path.is_dir():
-        facts = about_library(path)
-    else:
-        facts = about_file(path)
+    place = located(options.what)
+    facts = about_path(place) if isinstance(place, Path) else about_library(place)
     if options.json:
         print_json(facts)
         return 0
@@ -57,7 +43,28 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def about_library(path: Path) -> dict[str, Any]:
+def about_path(path: Path) -> dict[str, Any]:
+    """What lies at a path, or the model of this name. Raises CrosshapeError where nothing does, or is damaged."""
+    from crosshape.errors import CrosshapeError
+
+    ours = Path(__file__).resolve().parent.parent / "weights" / path.name
+    if not path.exists() and len(path.parts) == 1 and ours.is_dir():
+        path = ours
+    if not path.exists():
+        known = ", ".join(
+            sorted(folder.name for folder in ours.parent.iterdir() if (folder / "card.json").is_file())
+        )
+        raise CrosshapeError(f"{path} does not exist. Models that come with crosshape: {known}.")
+    if (path / "head.json").is_file():
+        return about_head(path)
+    if (path / "card.json").is_file():
+        return about_run(path)
+    if any((path / name).is_file() for name in ("run.toml", "model.safetensors")):
+        raise CrosshapeError(f"{path} is a run without its card.json: not saved yet, or incomplete.")
+    return about_library(path) if path.is_dir() else about_file(path)
+
+
+def about_library(path: Path | Address) -> dict[str, Any]:
     """What a library holds, and which features it has. Raises CrosshapeError where it is none."""
     from collections import Counter
 
@@ -67,7 +74,11 @@ def about_library(path: Path) -> dict[str, Any]:
     library = open_library(path)
     settings = library.settings
     facts = library.facts()
-    files = (file.stat().st_size for file in path.rglob("*") if file.is_file())
+    if isinstance(path, Path):
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    else:
+        fragments = library.dataset.get_fragments()
+        size = sum(file.file_size_bytes or 0 for one in fragments for file in one.metadata.files)
     return {
         "kind": "library",
         "path": str(path),
@@ -83,7 +94,7 @@ def about_library(path: Path) -> dict[str, Any]:
         "tags": dict(Counter(tag for some in stored_tags(library).values() for tag in some).most_common()),
         "with_notes": sum(bool(notes) for notes in facts["notes"].to_pylist()),
         "version": library.version,
-        "bytes_on_disk": sum(files),
+        "bytes_on_disk": size,
     }
 
 

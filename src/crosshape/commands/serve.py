@@ -47,11 +47,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     import os
-    from pathlib import Path
 
     from crosshape.console import printable, say
     from crosshape.errors import UsageError
     from crosshape.page.gate import GateSettings, is_loopback
+    from crosshape.places import located
 
     token = options.token or os.environ.get("CROSSHAPE_TOKEN") or None
     if token is None and not is_loopback(options.host):
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         from crosshape.page.server import create_app
         from crosshape.page.service import Service
 
-        service = Service(Path(options.library), options.model, head=options.head)
+        service = Service(located(options.library), options.model, head=options.head)
         try:
             if options.model:
                 service.check_model()

@@ -1,8 +1,9 @@
 """The library: one Lance dataset, a row a shape. Reading, features, removing; `adding.py` fills it.
 
-Every change is one Lance commit, so a library is always at its old version or at its new one. Writers do not
-wait for each other: a commit that would undo another one is refused by Lance and tried again on the newer
-version. `name` is the primary key, so two writers that bring the same name never make two rows of it.
+Every change is one Lance commit, so a library is always at its old version or at its new one. Writers work side by
+side and commit in turns; where turns cannot be taken (object storage, file systems without locks) a commit that would
+undo another one is refused by Lance and tried again on the newer version. `name` is the primary key, so two writers
+that bring the same name never make two rows of it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import pyarrow as pa
 
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.files import parse_json
+from crosshape.places import Address, located
 from crosshape.settings import FEATURES, PrepareSettings
 
 if TYPE_CHECKING:
@@ -55,6 +57,19 @@ SMALL, MANY = 4096, 16
 
 KEEP = timedelta(hours=1)
 """How long the files of a version stay, for those who still read it, after the next one was made."""
+
+_REFUSED_AFAR = {
+    "NoSuchBucket": "there is no such bucket",
+    "redentials": "no keys for it were found. Set those of the store, such as AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT for a store of your own)",
+    "storage account": "no keys for it were found. Set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "token request": "no keys for it were found. Set GOOGLE_APPLICATION_CREDENTIALS",
+    "InvalidAccessKeyId": "the store does not know these keys",
+    "SignatureDoesNotMatch": "the store does not know these keys",
+    "403": "the store refuses it: these keys may not do that",
+    "error sending request": "the store cannot be reached. Is its address (AWS_ENDPOINT) right, and the network there",
+}
+"""What object stores say, and what that means."""
 
 _OWN = {"data", "_versions", "_transactions", "_deletions", "_indices", ".writing", ".committing"}
 
@@ -89,12 +104,16 @@ def library_schema(settings: PrepareSettings) -> pa.Schema:
     return pa.schema(columns, metadata={"crosshape": json.dumps(about)})
 
 
-def open_library(path: str | os.PathLike[str]) -> Library:
-    """The library at a path, at its newest version.
+def open_library(path: str | os.PathLike[str] | Address) -> Library:
+    """The library at a path, or at an address in object storage (s3://BUCKET/NAME), at its newest version.
 
     Raises CrosshapeError where there is none, where it is something else, where a newer crosshape wrote it.
     """
-    path = Path(path)
+    path = located(path)
+    if isinstance(path, Address):
+        if not is_library(path):
+            raise CrosshapeError(f"there is no library {path}. Make one: crosshape add SHAPES {path}")
+        return Library(path, _newest(path))
     if not path.exists():
         raise CrosshapeError(f"there is no library {path}. Make one: crosshape add SHAPES {path}")
     if not path.is_dir():
@@ -109,15 +128,25 @@ def open_library(path: str | os.PathLike[str]) -> Library:
             f"crosshape add {path} {path}.lance"
         )
     with lance_words(path, "open"):
-        import lance
-
-        dataset = lance.dataset(str(path))
-    return Library(path, dataset)
+        return Library(path, _newest(path))
 
 
-def is_library(path: str | os.PathLike[str]) -> bool:
-    """Whether something with versions lies at this path; opening it tells whether it is one of ours."""
-    return any(Path(path, "_versions").glob("*.manifest"))
+def is_library(path: str | os.PathLike[str] | Address) -> bool:
+    """Whether something with versions lies at this path or address; opening it tells whether it is one of ours.
+
+    Raises CrosshapeError for an address that cannot be asked.
+    """
+    path = located(path)
+    if isinstance(path, Path):
+        return any(Path(path, "_versions").glob("*.manifest"))
+    with lance_words(path, "open"):
+        try:
+            _newest(path)
+        except ValueError as error:
+            if "was not found" in str(error):
+                return False
+            raise
+    return True
 
 
 def is_blank(path: Path) -> bool:
@@ -125,21 +154,24 @@ def is_blank(path: Path) -> bool:
     return not is_library(path) and all(entry.name in _OWN for entry in path.iterdir())
 
 
-def create_library(path: str | os.PathLike[str], settings: PrepareSettings) -> Library:
+def create_library(path: str | os.PathLike[str] | Address, settings: PrepareSettings) -> Library:
     """A new, empty library, or the one that is there already.
 
     Raises CrosshapeError where the path is taken by something else, UsageError for sizes beyond all reason.
     """
-    path = Path(path)
+    path = located(path)
     for name, size in dataclasses.asdict(settings).items():
         if name != "up" and not 1 <= size <= LARGEST[name]:
             raise UsageError(f"{name} = {size:,}: it must be between 1 and {LARGEST[name]:,}.")
-    if path.exists() and not (path.is_dir() and is_blank(path)):
+    if is_library(path) or (
+        isinstance(path, Path) and path.exists() and not (path.is_dir() and is_blank(path))
+    ):
         return open_library(path)
     with lance_words(path, "write"):
         import lance
 
-        path.mkdir(parents=True, exist_ok=True)
+        if isinstance(path, Path):
+            path.mkdir(parents=True, exist_ok=True)
         empty = library_schema(settings).empty_table()
         with contextlib.suppress(FileExistsError):
             try:
@@ -151,7 +183,7 @@ def create_library(path: str | os.PathLike[str], settings: PrepareSettings) -> L
 
 
 @contextlib.contextmanager
-def lance_words(path: Path, doing: str) -> Iterator[None]:
+def lance_words(path: Path | Address, doing: str) -> Iterator[None]:
     """What Lance or the operating system refused, as a CrosshapeError that says what to do.
 
     doing: "open", "read" or "write".
@@ -162,9 +194,11 @@ def lance_words(path: Path, doing: str) -> Iterator[None]:
         text = str(error)
         if isinstance(error, OSError) and error.errno is not None:
             text = os.strerror(error.errno)
-        if doing == "read" and not path.exists():
+        there = isinstance(path, Address) or path.exists()
+        if doing == "read" and not there:
             raise CrosshapeError(f"{path} is gone: it was moved or removed. Put it back.") from error
         for sign, words in {
+            **(_REFUSED_AFAR if isinstance(path, Address) else {}),
             "No space left": "the disk is full. Free some space and run the same command again; "
             "nothing was lost",
             "File too large": "a file would be larger than this account may write. Raise the limit "
@@ -180,7 +214,7 @@ def lance_words(path: Path, doing: str) -> Iterator[None]:
             if sign in text:
                 raise CrosshapeError(f"cannot {doing} {path}: {words}.") from error
         first = text.splitlines()[0][:300].rstrip(".") + "." if text else f"{type(error).__name__}."
-        if not path.exists():
+        if not there or isinstance(path, Address):
             raise CrosshapeError(f"cannot {doing} {path}: {first}") from error
         raise CrosshapeError(
             f"cannot {doing} {path}: {first} It may be damaged or not a library of this crosshape."
@@ -188,12 +222,20 @@ def lance_words(path: Path, doing: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writing(path: Path, alone: bool = False) -> Iterator[None]:
+def writing(path: Path | Address, alone: bool = False) -> Iterator[None]:
     """Hold the library as one of its writers, or alone; the operating system lets go when the process dies.
 
     Only `remove --forget` wants to be alone: it deletes files that no version names, and a writer's
     files are such until it commits. Raises CrosshapeError where that cannot be.
     """
+    if isinstance(path, Address):
+        if alone:
+            raise CrosshapeError(
+                f"cannot forget in {path}: object storage has no locks, so that files cannot be deleted safely. "
+                "Remove without --forget; the files of older versions go with the next change after an hour."
+            )
+        yield
+        return
     try:
         import fcntl
     except ImportError:
@@ -223,12 +265,15 @@ def writing(path: Path, alone: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def in_turn(path: Path) -> Iterator[None]:
+def in_turn(path: Path | Address) -> Iterator[None]:
     """Wait until no other process is between reading the newest version and committing to it.
 
     Lance refuses a commit that meets another one, and whoever is refused writes everything again. Where a file system
-    has no locks, that is what happens.
+    has no locks, and in object storage, that is what happens.
     """
+    if isinstance(path, Address):
+        yield
+        return
     try:
         import fcntl
     except ImportError:
@@ -266,7 +311,7 @@ class Features:
 class Library:
     """An open library at one version; its order is everywhere that of `names`, sorted."""
 
-    def __init__(self, path: Path, dataset: lance.LanceDataset) -> None:
+    def __init__(self, path: Path | Address, dataset: lance.LanceDataset) -> None:
         self.path = path
         self.dataset = dataset
         self.settings = _stored_settings(path, dataset.schema)
@@ -598,8 +643,9 @@ class Library:
                         lance.LanceDataset.commit(str(self.path), change, read_version=dataset.version)
                         return part.num_rows
                     except (OSError, ValueError, RuntimeError) as error:
-                        for file in written:  # no version will ever name them
-                            (self.path / "data" / file).unlink(missing_ok=True)
+                        if isinstance(self.path, Path):
+                            for file in written:  # no version will ever name them
+                                (self.path / "data" / file).unlink(missing_ok=True)
                         if "onflict" not in str(error) or attempt == 19:
                             raise
                 time.sleep(0.05 * attempt)
@@ -640,7 +686,7 @@ class Library:
                 if gone:
                     self.dataset = _newest(self.path)
                     self.dataset.delete(f"name IN ({quoted})")
-                if forget:
+                if forget and isinstance(self.path, Path):
                     self.dataset.optimize.compact_files(
                         target_rows_per_fragment=SMALL, materialize_deletions_threshold=0.0
                     )
@@ -698,13 +744,13 @@ def available_memory() -> int:
     return max(free, 0)
 
 
-def _newest(path: Path) -> Any:
+def _newest(path: Path | Address) -> Any:
     import lance
 
     return lance.dataset(str(path))
 
 
-def _stored_settings(path: Path, schema: pa.Schema) -> PrepareSettings:
+def _stored_settings(path: Path | Address, schema: pa.Schema) -> PrepareSettings:
     """The prepare settings in the metadata of a schema; raises CrosshapeError where they are none of ours."""
     text = (schema.metadata or {}).get(b"crosshape")
     if not schema.names:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from crosshape.errors import CrosshapeError
 from crosshape.library.library import Library, open_library
 from crosshape.page.problems import Problem
+from crosshape.places import Address
 from crosshape.search.query import Gallery, gallery
 
 LOOK = 1.0
@@ -191,7 +192,7 @@ class Snapshot:
 class Catalogue:
     """Follows a library on disk: `now()` is its newest snapshot, made beside the one still in use."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | Address) -> None:
         self.path = path
         self.snapshot = Snapshot(open_library(path))
         self._seen = self._mark()
@@ -228,8 +229,10 @@ class Catalogue:
     def _mark(self) -> Any:
         """Something that changes whenever the library has another version."""
         try:
+            if isinstance(self.path, Address):
+                return self.snapshot.library.dataset.latest_version
             return Path(self.path, "_versions").stat().st_mtime_ns
-        except OSError:
+        except (OSError, ValueError, RuntimeError):
             return None
 
 

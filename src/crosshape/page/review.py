@@ -24,6 +24,7 @@ from crosshape.files import parse_json, write_whole
 from crosshape.page.catalogue import Snapshot
 from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
+from crosshape.places import Address, beside
 from crosshape.shapes.guard import available_cores
 
 MARKS = ("same", "different", "unsure")
@@ -32,9 +33,9 @@ MARKS = ("same", "different", "unsure")
 class Review:
     """The pairs that were found in a library, and the marks on them."""
 
-    def __init__(self, library: Path, find: Callable[..., list[Any]] | None = None) -> None:
-        self.pairs_file = library.with_name(library.name + ".pairs.json")
-        self.marks_file = library.with_name(library.name + ".marks.json")
+    def __init__(self, library: Path | Address, find: Callable[..., list[Any]] | None = None) -> None:
+        self.pairs_file = beside(library, ".pairs.json")
+        self.marks_file = beside(library, ".marks.json")
         self._find = find
         self._worker = Worker("duplicates", 1)
         self._lock = threading.Lock()

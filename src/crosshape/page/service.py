@@ -36,6 +36,7 @@ from crosshape.page.problems import Problem
 from crosshape.page.review import Review
 from crosshape.page.tagging import Tagging
 from crosshape.page.together import Together
+from crosshape.places import Address, beside
 from crosshape.search import query
 from crosshape.search.pictures import PICTURES, read_picture
 from crosshape.search.query import Answer, Sought, Where
@@ -73,7 +74,9 @@ class Upload:
 class Service:
     """An open library and what answers for it; close it when done."""
 
-    def __init__(self, path: Path, run: str | None = None, places: int = 8, head: str | None = None) -> None:
+    def __init__(
+        self, path: Path | Address, run: str | None = None, places: int = 8, head: str | None = None
+    ) -> None:
         self.catalogue = Catalogue(path)
         self.run = run
         self.segmenter = Segmenter(Path(head) if head is not None else None)
@@ -407,7 +410,7 @@ def compared(what: Sequence[Sought], over: str) -> str:
     return "views" if all(pictures) else over
 
 
-def make_index(path: Path, kinds: Sequence[str]) -> None:
+def make_index(path: Path | Address, kinds: Sequence[str]) -> None:
     """Make the index of features that have none, and measure it."""
     from crosshape.search import index
 
@@ -482,8 +485,7 @@ class Map:
     @property
     def file(self) -> Path:
         """Where the map is kept: beside the library, under its name."""
-        path = self.service.catalogue.path
-        return path.with_name(path.name + ".map.json")
+        return beside(self.service.catalogue.path, ".map.json")
 
     def _vectors(self, snapshot: Snapshot) -> NDArray[np.float32]:
         if len(snapshot) > query.EXACT:  # all features would not fit the memory

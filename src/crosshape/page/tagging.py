@@ -24,6 +24,7 @@ from crosshape.page.catalogue import Snapshot
 from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
 from crosshape.page.review import harmless
+from crosshape.places import Address
 from crosshape.search.tags import said_file, said_tags
 
 WRITTEN = "in the library"
@@ -33,7 +34,7 @@ WRITTEN = "in the library"
 class Tagging:
     """The tags of a library's shapes: given, refused, proposed, written."""
 
-    def __init__(self, library: Path, propose: Callable[..., Any] | None = None) -> None:
+    def __init__(self, library: Path | Address, propose: Callable[..., Any] | None = None) -> None:
         self.library, self.file = library, said_file(library)
         self._propose = propose
         self._worker = Worker("tags", 2)

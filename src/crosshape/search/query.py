@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
+from crosshape.places import Address
 from crosshape.settings import FEATURES
 
 if TYPE_CHECKING:
@@ -520,7 +521,7 @@ def place_of(names: list[str], name: str) -> int | None:
     return same[0] if len(same) == 1 else None
 
 
-def _unknown(name: str, library: Path, names: list[str]) -> str:
+def _unknown(name: str, library: Path | Address, names: list[str]) -> str:
     text = f"'{name}' is neither a file nor the name of a shape in {library}"
     ends = [known for known in names if known.endswith("/" + name) or Path(known).stem == Path(name).name]
     if len(ends) > 1:

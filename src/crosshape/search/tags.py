@@ -20,6 +20,7 @@ import numpy as np
 
 from crosshape.errors import CrosshapeError
 from crosshape.files import parse_json
+from crosshape.places import Address, beside
 
 if TYPE_CHECKING:
     from crosshape.library.library import Library
@@ -61,12 +62,12 @@ class Learned:
     review_precision: float | None
 
 
-def said_file(library: Path) -> Path:
+def said_file(library: Path | Address) -> Path:
     """Where the page keeps what people said of tags: beside the library, under its name."""
-    return library.with_name(library.name + ".tags.json")
+    return beside(library, ".tags.json")
 
 
-def said_tags(library: Path) -> tuple[dict[str, str], set[tuple[str, str]]]:
+def said_tags(library: Path | Address) -> tuple[dict[str, str], set[tuple[str, str]]]:
     """What people said on the page: name -> tag that was given; (name, tag) that were refused. Empty where nobody
     said anything. Raises CrosshapeError for a file that cannot be read.
     """

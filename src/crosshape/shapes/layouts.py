@@ -20,6 +20,7 @@ import numpy as np
 
 from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
 from crosshape.files import parse_json
+from crosshape.places import Address
 from crosshape.settings import Limits
 from crosshape.shapes import datasets
 from crosshape.shapes.items import Item, h5_dataset, open_h5, read_part_file
@@ -59,11 +60,11 @@ _VIEW = re.compile(r"(?P<name>.+?)(?:\.obj)?(?:\.shaded)?_v?(?P<view>\d{1,3})\.(
 
 @dataclass(frozen=True)
 class Layout:
-    """A labelled data set on disk: `classes` and `items` sorted by name, `Item.label` indexes `classes`."""
+    """A labelled data set: `classes` and `items` sorted by name, `Item.label` indexes `classes`."""
 
     name: str
     variant: str
-    path: Path
+    path: Path | Address
     classes: tuple[str, ...]
     items: tuple[Item, ...]
     note: str

@@ -173,7 +173,7 @@ def layout_of_library(library: Library) -> Layout:
             continue
         second = name.split("/")[1].lower()
         split = second if second in SPLITS and name.count("/") > 1 else "train"
-        items.append(Item(name, classes.index(label), split, library.path))
+        items.append(Item(name, classes.index(label), split, Path()))  # its arrays are in the library
     note = f"library: {len(items):,} shapes in {len(classes)} classes"
     warnings = (f"{bare:,} shapes lie in no class folder and are left out",) if bare else ()
     return Layout("library", "", library.path, classes, tuple(items), note, warnings)
