@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 from scipy.spatial.transform import Rotation
 
 from crosshape.cli import main
 from crosshape.commands.duplicates import safe_cell
+from crosshape.errors import UnreadableShape
 from crosshape.library.adding import add
 from crosshape.library.library import Library, create_library
 from crosshape.search import copies
@@ -39,6 +42,7 @@ from crosshape.search.duplicates import (
 from crosshape.settings import Limits, PrepareSettings
 from crosshape.shapes.files import load_shape
 from crosshape.shapes.made import make_shape, write_shape
+from crosshape.shapes.surface import sample_surface
 
 SETTINGS = PrepareSettings(points=1024, views=1, image_size=16)
 
@@ -290,3 +294,51 @@ def test_what_was_measured_decides(faces: int, area: float, distance: float, kin
     other = {**facts, "name": "b", "faces": faces, "area": area, "centre": (1.0, 0.0, 0.0)}
     found = judge(facts, other, Measured(Pose(np.eye(3)), distance, 0.01, SAME, False))
     assert (found.kind if found else None) == kind
+
+
+@pytest.mark.parametrize("count", [300, 500])
+def test_copies_of_clouds_with_fewer_points_than_the_library_takes_are_found(
+    tmp_path: Path, count: int
+) -> None:
+    """Points are repeated there, so that most are at no distance from another."""
+    from crosshape.search.alignment import spin
+
+    for number, label in enumerate(("chair", "mug")):
+        shape = make_shape(label, number)
+        cloud = sample_surface(shape.vertices, shape.faces, count, number)[0]
+        np.save(tmp_path / f"{number}.npy", cloud)
+        np.save(tmp_path / f"{number}-moved.npy", cloud @ spin(2, 40).T + [3, 1, 2])
+    settings = dataclasses.replace(SETTINGS, points=1024)
+    found = find_duplicates(add(tmp_path, tmp_path / "parts.lance", settings=settings, workers=1), workers=1)
+    pairs = [(pair.a, pair.b, pair.kind) for group in found for pair in group.pairs]
+    assert sorted(pairs) == [(f"{n}-moved.npy", f"{n}.npy", "moved") for n in (0, 1)]
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_candidates_in_blocks_are_those_of_a_plain_loop(
+    random: np.random.Generator, monkeypatch, embedded: bool
+) -> None:
+    import crosshape.search.duplicates as room
+
+    points = random.normal(size=(90, 64, 3)).astype(np.float32) * random.uniform(0.3, 0.5, (90, 1, 3))
+    points[40:60] = points[:20] + random.normal(size=(20, 64, 3)) * 0.002
+    facts = [{"area": float(a), "radius": 1.0, "faces": int(a > 1.05)} for a in random.uniform(1, 2, 90)]
+    features = random.normal(size=(90, 1024)).astype(np.float32) if embedded else None
+    whole = room.candidates(facts, points, features)
+    monkeypatch.setattr(room, "CELLS", 90 * 16)
+    assert room.candidates(facts, points, features) == whole and len(whole) > 20
+    marks, area = room.invariants(facts, points)
+    for a in range(90):
+        for b in range(a + 1, 90):
+            ratio = abs(area[a] - area[b])
+            if np.abs(marks[a] - marks[b]).max() < 0.05 and not ratio >= 0.01:
+                assert (a, b) in whole
+
+
+def test_a_shape_that_names_other_files_is_not_copied_for_calibration(tmp_path: Path) -> None:
+    path = tmp_path / "a.gltf"
+    trimesh.creation.box().export(path)
+    assert len(list(tmp_path.iterdir())) > 1
+    shape = load_shape(path)
+    with pytest.raises(UnreadableShape, match="it names other files"):
+        copies.copies_of((str(path), shape.content_hash, str(tmp_path), 0), "auto", Limits())

@@ -366,3 +366,46 @@ def test_latex_escapes_and_published_figures_stand_apart():
     forty = replace(data.layout, name="modelnet", classes=tuple(f"c{i:02d}" for i in range(40)))
     assert published_markdown(forty).startswith("### published, other data or renderings may apply\n")
     assert "| CMCV | DGCNN | 89.8 |" in published_markdown(forty)
+
+
+def test_what_is_kept_of_changed_files_is_not_used(clouds, tmp_path):
+    import shutil
+
+    shutil.copytree(clouds, tmp_path / "data")
+
+    def opened():
+        return open_data(tmp_path / "data", image_size=16, cache=tmp_path / "cache", workers=1)
+
+    first = opened()
+    file = tmp_path / "data" / "bar" / "05.npy"
+    np.save(file, np.load(file)[::-1, [1, 0, 2]] * 0.9)  # as large as before
+    second = opened()
+    row = first.names.tolist().index("bar/05.npy")
+    assert second.key != first.key and not np.array_equal(second.arrays[0][row], first.arrays[0][row])
+    assert np.array_equal(second.arrays[0][:row], first.arrays[0][:row])
+
+
+def test_pictures_that_were_changed_are_read_again(tmp_path):
+    from PIL import Image
+    from test_layouts import as_pictures
+
+    as_pictures(tmp_path / "data")
+    first = open_data(tmp_path / "data", image_size=8, cache=tmp_path / "cache", workers=1)
+    Image.new("L", (8, 8), 99).save(first.layout.items[0].views[0])
+    second = open_data(tmp_path / "data", image_size=8, cache=tmp_path / "cache", workers=1)
+    assert second.arrays[1][0, 0, 0, 0] == 99 and first.arrays[1][0, 0, 0, 0] != 99
+
+
+def test_what_a_lower_limit_left_out_is_not_left_out_for_ever(clouds, tmp_path):
+    import shutil
+
+    from crosshape.settings import Limits
+
+    shutil.copytree(clouds, tmp_path / "data")
+    np.save(tmp_path / "data" / "bar" / "05.npy", np.random.default_rng(0).normal(size=(5000, 3)))
+
+    def opened(limits):
+        return open_data(tmp_path / "data", image_size=16, cache=tmp_path / "cache", workers=1, limits=limits)
+
+    assert [name for name, _ in opened(Limits(max_bytes=50_000)).skipped] == ["bar/05.npy"]
+    assert opened(Limits()).skipped == ()

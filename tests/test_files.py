@@ -497,3 +497,30 @@ def test_every_real_file_loads(folder: str, count: int, capsys: pytest.CaptureFi
         pytest.skip(f"{root} is not there")
     assert cli.main(["check", str(root), "--json"]) == 0
     assert capsys.readouterr().out.count('"ok": true') == count
+
+
+@pytest.mark.parametrize("line", ["0,5 1,5 2,5", "0,5;1,5;2,5", "-0,25\t1\t2,5", "0;1,5;2 ;"])
+def test_commas_as_decimal_points_are_said(tmp_path: Path, line: str) -> None:
+    with pytest.raises(UnreadableShape, match="commas as decimal points; write 0.5, not 0,5"):
+        load_shape(write(tmp_path / "a.xyz", f"{line}\n".encode() * 9))
+
+
+@pytest.mark.parametrize("line", ["{},1,2", "{}, 1, 2", "{};1;2", "{} 1 2", "{},\t1,\t2", "{},1,2,0,0,1;"])
+def test_commas_between_numbers_are_read(tmp_path: Path, line: str) -> None:
+    text = "\n".join(line.format(n) for n in range(9))
+    shape = load_shape(write(tmp_path / "a.xyz", text.encode()))
+    assert shape.vertices.tolist() == [[n, 1, 2] for n in range(9)]
+
+
+@pytest.mark.parametrize("shape", [(3, 1024), (6, 64), (480, 640)])
+def test_a_table_on_its_side_is_no_cloud(tmp_path: Path, shape: tuple[int, int]) -> None:
+    table = np.random.default_rng(0).normal(size=shape)
+    for name, content in (("a.npy", hostile.npy(table)), ("a.npz", hostile.npz(points=table))):
+        with pytest.raises(UnreadableShape, match=r"a point a row is needed, x y z first \(transposed\?\)"):
+            load_shape(write(tmp_path / name, content))
+    assert len(load_shape(write(tmp_path / "b.npy", hostile.npy(np.tile(table, (1, 1)).T[:, :12]))).vertices)
+
+
+def test_more_points_than_the_header_promises_are_noted(tmp_path: Path) -> None:
+    shape = load_shape(write(tmp_path / "a.pts", b"2\n" + hostile.xyz()))
+    assert len(shape.vertices) == 4 and "the header promises 2 points, 4 are there" in shape.notes

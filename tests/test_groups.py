@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +98,22 @@ def test_the_command_prints_groups_and_writes_a_page(
     assert [list(row) for row in rows] == [["group", "typical", "size", "names"]] * 3
     assert sum(row["size"] for row in rows) == 12
     assert path.read_text().count("data:image/png;base64,") == 24
+
+
+@pytest.mark.parametrize("count", [20, 40, 100])
+def test_shapes_that_are_all_the_same_have_a_place(tmp_path: Path, count: int) -> None:
+    """In a child: t-SNE died of them, and Python with it."""
+    code = (
+        "import numpy as np\nfrom crosshape.search.groups import placed\nfrom crosshape.page.layout import spread\n"
+        f"one = np.repeat(np.full((1, 10), 0.3, np.float32), {count}, axis=0)\n"
+        "assert placed(np.zeros_like(one)).shape == spread(one).shape == (len(one), 2)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_typical_shape_of_many_is_found_in_blocks(random: np.random.Generator) -> None:
+    places = random.normal(size=(9000, 3)).astype(np.float32)
+    (one,), _ = gathered(np.zeros(9000, int), places, [f"{i:04d}" for i in range(9000)])
+    some = places[:: 9000 // 512]
+    away = [float(np.linalg.norm(place - some, axis=1).sum()) for place in places]
+    assert one.typical == f"{int(np.argmin(away)):04d}"

@@ -626,3 +626,21 @@ def test_real_layouts_are_recognised_and_read():
         assert load_parts(item).parts.max() < len(item.part_names)
     meshes = open_layout(real / "meshes")
     assert meshes.name == "folders" and len(meshes.items) == 1558 and len(meshes.classes) == 69
+
+
+def test_pictures_of_sixteen_bits_are_scaled(tmp_path):
+    from crosshape.search.pictures import read_picture
+
+    as_pictures(tmp_path)
+    ramp = np.full((64, 64), 255, np.uint8)
+    ramp[16:48, 16:48] = np.linspace(40, 200, 32, dtype=np.uint8)
+    deep = Image.fromarray(ramp.astype(np.uint16) * 257)
+    assert deep.mode.startswith("I")
+    item = open_layout(tmp_path).items[0]
+    for path in item.views:
+        deep.save(path)
+    np.testing.assert_array_equal(load_pictures(item)[0], ramp)
+    Image.fromarray(ramp).save(tmp_path / "flat.png")
+    np.testing.assert_array_equal(
+        read_picture(str(item.views[0]), 32), read_picture(str(tmp_path / "flat.png"), 32)
+    )

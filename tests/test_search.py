@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from conftest import TINY
 from PIL import Image
+from test_library import fill
 
 from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.library.embedding import embed
-from crosshape.library.library import Library, open_library
+from crosshape.library.library import Library, create_library, open_library
 from crosshape.networks.model import load_model, untrained_model
 from crosshape.search import index, query
 from crosshape.search.pictures import object_mask, read_picture
 from crosshape.search.query import Where, ask, best, gallery, place_of, search, unit
+from crosshape.settings import PrepareSettings
 
 
 @pytest.fixture(scope="module")
@@ -395,6 +397,7 @@ def test_what_a_stranger_wrote_of_an_index_is_made_again(
     key = f"crosshape.index.{index.COLUMNS['points']}"
     library.dataset.update_config({key: text})
     assert index.known(open_library(path), index.COLUMNS["points"]) is None
+    index.make(library, index.COLUMNS["points"])
     library.dataset.update_config({key: '{"rows": 12, "cells": 8, "refine": 2, "recall": 0.99}'})
     assert index.known(open_library(path), index.COLUMNS["points"]) == index.Index(12, 8, 2, 0.99)
 
@@ -415,3 +418,23 @@ def test_faces_must_be_a_range(
     assert main(["search", str(embedded_library.path), "mug/mug_0.obj", "--faces", text]) == 2
     expected = f"crosshape: --faces is '{text}'; write MIN:MAX, as in 100:5000, 100: or :5000\n"
     assert capsys.readouterr().err == expected
+
+
+def test_an_index_of_other_features_is_made_again(embedded_library: Library, tmp_path: Path) -> None:
+    library = create_library(tmp_path / "parts.lance", PrepareSettings(points=8, views=2, image_size=8))
+    names = [f"a/{i:04d}.obj" for i in range(600)]
+    fill(library, names)
+    near = np.random.default_rng(0).normal(size=(600, 512)).astype(np.float32)
+    library.write_features("aaaa1111", library.names, near, np.stack([near, near], axis=1))
+    made = index.make(library, "feature_points")
+    assert index.known(open_library(library.path), "feature_points") == made
+    library.write_features("bbbb2222", library.names, -near, np.stack([near, near], axis=1))
+    assert index.known(open_library(library.path), "feature_points") is None
+
+
+def test_bounds_may_be_numbers_of_numpy(embedded_library: Library) -> None:
+    everything = search(embedded_library, "chair/chair_0.obj", top=12)
+    where = Where(min_size=np.float64(0.0), max_faces=np.int64(10**9), min_faces=np.float32(1))
+    assert [hit.name for hit in search(embedded_library, "chair/chair_0.obj", top=12, where=where)] == [
+        hit.name for hit in everything
+    ]

@@ -333,3 +333,15 @@ def test_command_learns_and_colours(model, labelled, tmp_path, capsys, monkeypat
     assert main([*words, "--learn", str(labelled)]) == 1
     assert "holds a head already" in capsys.readouterr().err
     assert main(words) == 2
+
+
+def test_a_class_none_of_whose_shapes_can_be_read_is_said(model, labelled, tmp_path):
+    """Its centre would be no number, and every shape would be taken for it."""
+    import shutil
+
+    shutil.copytree(labelled, tmp_path / "data")
+    for file in (tmp_path / "data" / "mug").glob("*.off"):
+        file.write_text("OFF\n")
+    part = room.load_part_set(open_layout(tmp_path / "data"), 256, workers=1)
+    with pytest.raises(CrosshapeError, match="none of the labelled shapes of mug could be read. Mend a file"):
+        learn_head(model, part, QUICK)

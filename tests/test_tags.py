@@ -164,3 +164,50 @@ def test_written_tags_are_found_by_search(
     ]
     fill(library, ["new/1.obj"])  # a library with tags still takes shapes
     assert len(open_library(mixed.path)) == 241
+
+
+def test_equal_scores_are_on_one_side_of_a_threshold() -> None:
+    scores, right = np.full(100, 0.5), np.arange(100) < 20
+    assert threshold(scores, right, 0.9) == (None, None)
+    assert threshold(scores, right, 0.1) == (0.5, 0.198)
+    scores = np.array([0.9, 0.9, 0.4, 0.4])
+    assert threshold(scores, np.array([True, True, True, False]), 0.6) == (0.4, 0.6)
+    assert threshold(scores, np.array([True, True, True, False]), 0.65) == (0.9, 0.667)
+
+
+def test_precision_of_what_is_to_be_reviewed_is_its_own(mixed: Library, monkeypatch) -> None:
+    """100 right ones above 60 wrong ones: nothing below the ready ones is worth a look."""
+    import crosshape.search.tags as room
+
+    names = mixed.names[:160]
+    held = np.zeros((160, 2))
+    held[:, 0] = np.linspace(1, 0.5, 160)
+    monkeypatch.setattr(room, "_held_out", lambda *_: held)
+
+    def learned(right: int) -> Learned:
+        truth = {
+            name: "bolt" if row < 100 or 160 - right <= row else "other" for row, name in enumerate(names)
+        }
+        return propose(mixed, truth)[0][0]
+
+    about = learned(0)
+    assert about.tag == "bolt" and about.ready == held[103, 0] and about.ready_precision == 0.952
+    assert about.review is None and about.review_precision is None
+    about = learned(50)  # 6 wrong ones, then 50 right ones
+    assert about.ready == held[103, 0] and about.review == held[159, 0]
+    assert about.review_precision == round(50 / (50 + 6 + 1), 3)
+
+
+def test_one_shape_alone_that_is_something_else(mixed: Library) -> None:
+    labels = dict.fromkeys(mixed.names[:10], "bolt") | {"odd/000.obj": "other"}
+    with pytest.raises(CrosshapeError, match="only one labelled shape is not 'bolt'; label another one"):
+        propose(mixed, labels)
+    assert propose(mixed, labels | {"odd/001.obj": "other"})[0][0].tag == "bolt"
+    assert propose(mixed, labels | {"odd/001.obj": "screw"})[0][0].tag == "bolt"
+
+
+def test_nothing_is_proposed_for_a_shape_that_every_tag_was_refused_for(mixed: Library) -> None:
+    labels = some_labels(mixed, 10)
+    refused = {("odd/050.obj", tag) for tag in ("bolt", "lid", "odd")} | {("odd/051.obj", "odd")}
+    found = {one.name: one for one in propose(mixed, labels, refused=refused)[1]}
+    assert "odd/050.obj" not in found and found["odd/051.obj"].tag != "odd" and len(found) == 209

@@ -8,6 +8,7 @@ that bring the same name never make two rows of it.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
 import difflib
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -676,10 +677,11 @@ class Library:
         """
         gone: set[str] = set()
         for name in names:
-            below = {known for known in self.names if name.endswith("/") and known.startswith(name)}
+            start = bisect.bisect_left(self.names, name) if name.endswith("/") else len(self)
+            below = list(itertools.takewhile(partial(_begins, name), self.names[start:]))
             if not below:
                 self._places([name])
-            gone |= below or {name}
+            gone |= set(below or [name])
         with writing(self.path, alone=forget):
             with lance_words(self.path, "write"):
                 quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(gone))
@@ -742,6 +744,10 @@ def available_memory() -> int:
         most = int((group / "memory.max").read_text())
         free = min(free, most - int((group / "memory.current").read_text()))
     return max(free, 0)
+
+
+def _begins(start: str, name: str) -> bool:
+    return name.startswith(start)
 
 
 def _newest(path: Path | Address) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosshape.files import parse_json, write_whole
+from crosshape.search.groups import SAME
 
 LANDMARKS = 4000
 """Shapes that are laid out by t-SNE; of more, the rest is placed among those it is most like."""
@@ -40,7 +41,7 @@ def spread(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     from sklearn.manifold import TSNE
     from sklearn.neighbors import NearestNeighbors
 
-    if len(vectors) < 5:
+    if len(vectors) < 5 or np.ptp(vectors, axis=0).max() <= SAME:
         return square(vectors[:, :2])
     chosen = np.unique(np.linspace(0, len(vectors) - 1, min(len(vectors), LANDMARKS)).astype(np.int64))
     nearby = min(30.0, (len(chosen) - 1) / 3)

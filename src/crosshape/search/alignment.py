@@ -64,7 +64,13 @@ class Surface:
     @cached_property
     def spacing(self) -> float:
         """The middle distance from a point to its nearest neighbour."""
-        return float(np.median(self.tree.query(self.points[:FIRST], k=2)[0][:, 1]))
+        near = float(np.median(self.tree.query(self.points[:FIRST], k=2)[0][:, 1]))
+        if near > 0:
+            return near
+        from scipy.spatial import cKDTree
+
+        some = np.unique(self.points, axis=0)  # a cloud of few points has them several times
+        return float(np.median(cKDTree(some).query(some[:: max(1, len(some) // FIRST)], k=2)[0][:, 1]))
 
     @cached_property
     def frame(self) -> tuple[Floats, Floats]:

@@ -6,6 +6,7 @@ vertices moved by up to a ten-thousandth of the radius.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -142,6 +143,8 @@ def copies_of(item: tuple[str, str, str, int], up: str, limits: Limits) -> int:
     shape = load_shape(path, limits, up)
     if shape.content_hash != content_hash:
         raise UnreadableShape("it was changed")
+    if shape.bytes != os.path.getsize(path):
+        raise UnreadableShape("it names other files, without which a copy is nothing")
     random = np.random.default_rng(seed)
     suffix = Path(path).suffix.lower()
     shutil.copy(path, Path(folder, f"0-original{suffix}"))

@@ -81,6 +81,9 @@ DENSE = 6144
 COARSE = 1.4
 """Spacings of the library's points up to which a pair is measured; 1 is what two samples of one shape have."""
 
+CELLS = 1 << 23
+"""Pairs that are looked at at once: tables of 64 MB."""
+
 NEIGHBOURS = 4
 """Nearest shapes by features, and by invariants, that become candidates."""
 
@@ -237,14 +240,17 @@ def candidates(
     facts: Sequence[dict[str, Any]], points: np.ndarray, features: np.ndarray | None
 ) -> list[tuple[int, int]]:
     """Pairs (a, b), a < b, of rows that may be copies: all of equal invariants, and some nearest ones."""
+    from scipy.spatial.distance import cdist
+
     count = len(facts)
     if count < 2:
         return []
     marks, area = invariants(facts, points)
     pairs: set[tuple[int, int]] = set()
-    for start in range(0, count, 256):
-        rows = np.arange(start, min(start + 256, count))
-        gap = np.abs(marks[rows, None] - marks[None]).max(axis=2)
+    step = max(16, min(256, CELLS // count))
+    for start in range(0, count, step):
+        rows = np.arange(start, min(start + step, count))
+        gap = cdist(marks[rows], marks, "chebyshev")
         ratio = np.abs(area[rows, None] - area[None])
         ratio = np.where(np.isnan(ratio), 0.0, ratio)  # clouds have no area
         near = (gap < 0.05) & (ratio < 0.01)
@@ -320,10 +326,13 @@ def _measured(
     progress: Callable[[str, int], Progress] | None,
 ) -> dict[tuple[int, int], Pair]:
     """(representative, copy) -> pair. In rounds: whoever has no earlier neighbour left represents."""
+    from crosshape.console import printable, say
     from crosshape.shapes.guard import Guard
 
     left = dict(starts)
     found: dict[tuple[int, int], Pair] = {}
+    first: dict[int, int] = {}  # of each copy, the representative it stays with
+    missed: list[str] = []
     if not left:
         return found
     bar = progress("measuring", len(left)) if progress else None
@@ -336,16 +345,15 @@ def _measured(
             members: set[int] = set()
             for pair, measured in _map(guard, work, items):
                 if isinstance(measured, UnreadableShape):
+                    missed.append(measured.reason)
                     continue
                 result = judge(facts[pair[0]], facts[pair[1]], measured)
                 # A shape that is a copy of two representatives stays with the first.
-                if result is not None:
-                    rivals = [other for other in found if other[1] == pair[1]]
-                    if all(pair[0] < other[0] for other in rivals):
-                        for other in rivals:
-                            del found[other]
-                        found[pair] = result
-                        members.add(pair[1])
+                if result is not None and pair[0] < first.get(pair[1], len(facts)):
+                    if pair[1] in first:
+                        del found[first[pair[1]], pair[1]]
+                    found[pair], first[pair[1]] = result, pair[0]
+                    members.add(pair[1])
             before = len(left)
             left = {
                 pair: poses
@@ -356,6 +364,8 @@ def _measured(
                 bar.advance(before - len(left))
     if bar:
         bar.close()
+    if missed:
+        say(f"{len(missed):,} pairs could not be compared, the first because {printable(missed[0])}.")
     return found
 
 

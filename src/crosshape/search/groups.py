@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 DIRECTIONS = 24
 """Leading directions of the features that are grouped by: density means little in 1,024."""
 
+SAME = 1e-6
+"""Places that are no further apart than this are one: features are of unit length, rounded at 1e-7."""
+
 MOST = 20_000
 """Shapes that are joined into a fixed number of groups at most: their distances are all kept."""
 
@@ -104,12 +107,15 @@ def by_joining(places: np.ndarray, count: int, library: Library) -> np.ndarray:
 
 def gathered(labels: np.ndarray, places: np.ndarray, names: Sequence[str]) -> tuple[list[Cluster], list[str]]:
     """Groups, largest first (then by typical name), with the shape nearest to all others as typical one."""
+    from scipy.spatial.distance import cdist
+
     found = []
     for label in sorted(set(labels.tolist()) - {-1}):
         rows = np.flatnonzero(labels == label)
         # The medoid: smallest sum of distances, over at most 512 members.
-        some = rows[:: max(1, len(rows) // 512)]
-        away = np.linalg.norm(places[rows, None] - places[None, some], axis=2).sum(axis=1)
+        some = places[rows[:: max(1, len(rows) // 512)]]
+        blocks = np.array_split(places[rows], len(rows) // 4096 + 1)
+        away = np.concatenate([cdist(block, some).sum(axis=1) for block in blocks])
         middle = rows[np.argmin(np.round(away, 6))]
         near = np.argsort(np.linalg.norm(places[rows] - places[middle], axis=1), kind="stable")
         ordered = [names[row] for row in rows[near]]
@@ -122,7 +128,8 @@ def gathered(labels: np.ndarray, places: np.ndarray, names: Sequence[str]) -> tu
 def placed(places: np.ndarray, seed: int = 0) -> np.ndarray:
     """(N, D) -> (N, 2), 0 to 1: t-SNE up to 5,000 shapes, the two leading directions above."""
     flat = places[:, :2] if places.shape[1] >= 2 else np.repeat(places, 2, axis=1)
-    if 20 <= len(places) <= 5000:
+    apart = float(np.ptp(places, axis=0).max()) > SAME  # t-SNE dies of shapes that are all the same
+    if 20 <= len(places) <= 5000 and apart:
         from sklearn.manifold import TSNE
 
         model = TSNE(2, perplexity=min(30.0, len(places) / 4), init="pca", random_state=seed)

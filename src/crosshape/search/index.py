@@ -121,14 +121,19 @@ def nearest(
 
 
 def ready(library: Library, column: str) -> Index:
-    """The index of a column as it was measured; made where it is missing or the library has doubled since."""
+    """The index of a column as it was measured; made where it is not known (any more)."""
     return known(library, column) or make(library, column)
 
 
 def known(library: Library, column: str) -> Index | None:
-    """The index of a column as it was measured; None where it is missing or the library has doubled since."""
+    """The index of a column as it was measured; None where it is missing, or knows less than half of the rows: shapes
+    came, or were embedded anew.
+    """
     with lance_words(library.path, "read"):
         text = library.dataset.config().get(f"crosshape.index.{column}")
+        held = [
+            one.num_rows_indexed for one in library.dataset.describe_indices() if column in one.field_names
+        ]
     try:
         kept = parse_json(text) if text is not None else {}
         rows, cells, refine = (int(kept[name]) for name in ("rows", "cells", "refine"))
@@ -136,7 +141,7 @@ def known(library: Library, column: str) -> Index | None:
     except (ValueError, TypeError, KeyError, OverflowError):  # none, or not ours: made again
         return None
     sound = 0 < found.cells <= 1 << 20 and 0 < found.refine <= 1000 and 0 <= found.recall <= 1
-    return found if sound and len(library) <= 2 * found.rows else None
+    return found if sound and len(library) <= 2 * min(found.rows, sum(held)) else None
 
 
 def make(library: Library, column: str) -> Index:

@@ -33,6 +33,8 @@ def read_picture(path: str | os.PathLike[str], size: int, cleanup: str = "stretc
     """-> (size, size) uint8: the object in a picture, as a view. Raises UnreadableShape with a true reason."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    from crosshape.shapes.views import eight_bit
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -46,7 +48,7 @@ def read_picture(path: str | os.PathLike[str], size: int, cleanup: str = "stretc
                 if min(width, height) < 8:
                     raise UnreadableShape(f"{width} x {height} pixels; 8 x 8 are the least")
                 picture.draft("RGB", (2 * WORKING, 2 * WORKING))
-                turned = ImageOps.exif_transpose(picture)
+                turned = eight_bit(ImageOps.exif_transpose(picture))
                 turned.thumbnail((WORKING, WORKING), reducing_gap=2.0)
                 colours = np.asarray(_on_white(turned), np.float32)
     except UnidentifiedImageError:

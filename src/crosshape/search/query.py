@@ -99,6 +99,7 @@ class Where:
         parts += [f"format {' or '.join(self.formats)}"] if self.formats else []
         parts += [f"in folder '{self.folder}'"] if self.folder else []
         parts += [f"tag '{self.tag}'"] if self.tag is not None else []
+        parts += ["tagged by name"] if self.tag is None and self.tagged is not None else []
         return ", ".join(parts)
 
     def sql(self) -> str | None:
@@ -108,8 +109,8 @@ class Where:
             ("array_max(extents)", self.min_size, self.max_size),
             ("faces", self.min_faces, self.max_faces),
         ):
-            parts += [f"{column} >= {low!r}"] if low is not None else []
-            parts += [f"{column} <= {high!r}"] if high is not None else []
+            parts += [f"{column} >= {_number(low)}"] if low is not None else []
+            parts += [f"{column} <= {_number(high)}"] if high is not None else []
         if self.formats:
             parts.append(f"format IN ({', '.join(map(_quoted, self.formats))})")
         if self.folder:
@@ -123,6 +124,11 @@ class Where:
                 has.append(f"name IN ({', '.join(map(_quoted, self.tagged))})")
             parts.append(f"({' OR '.join(has)})" if len(has) > 1 else has[0] if has else "false")
         return " AND ".join(parts) or None
+
+
+def _number(bound: float) -> str:
+    """A bound as SQL: numpy's numbers would show their type."""
+    return repr(int(bound) if float(bound).is_integer() else float(bound))
 
 
 @dataclass(frozen=True)
@@ -474,8 +480,9 @@ def _named(library: Library, name: str) -> Sought:
         place = place_of(shapes.names, name)
         if place is not None:
             return Sought(shapes.points[place], shapes.views[place], None, name)
-    elif name in library._place:
+    elif (place := place_of(library.names, name)) is not None:
         _embedded_by(library)
+        name = library.names[place]
         points, views = (
             unit(library._numbers(column, [name], (FEATURES,), np.float32)[0])
             for column in ("feature_points", "feature_views")

@@ -52,7 +52,9 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Learned:
-    """A tag: labelled shapes; thresholds of ready and review; precision expected above them, None where never."""
+    """A tag: labelled shapes; thresholds of ready and review; precision expected of what is ready, and of what lies
+    between the two; None where there is no such score.
+    """
 
     tag: str
     labelled: int
@@ -147,6 +149,12 @@ def propose(
         raise CrosshapeError(f"no tag has {LEAST} labelled shapes or more; label some more.")
     if len(counts) < 2:
         raise CrosshapeError("there is only one tag; a second one, such as 'other', shows what it is not.")
+    for tag in tags:
+        if len(labels) - counts[tag] < 2:
+            raise CrosshapeError(
+                f"only one labelled shape is not '{tag}'; label another one that is not, so that what is learned can "
+                "be tried on a shape it has not seen."
+            )
     shapes = gallery(library)
     vectors = described(shapes.points, shapes.views, over)
     place = {name: row for row, name in enumerate(shapes.names)}
@@ -160,18 +168,23 @@ def propose(
     for number, tag in enumerate(tags):
         mine = best == number
         right = truth[mine] == tag
-        ready, review = (threshold(held[mine, number], right, level) for level in (READY, REVIEW))
+        given = held[mine, number]
+        ready = threshold(given, right, READY)
+        below = np.ones(len(given), bool) if ready[0] is None else given < ready[0]
+        review = threshold(given[below], right[below], REVIEW)
         learned.append(Learned(tag, counts[tag], *ready, *review))
     rest = np.array([row for row in range(len(shapes.names)) if shapes.names[row] not in labels], np.int64)
     scores = _scores(scaled[rows], truth, scaled[rest], tags)
     at = {shapes.names[row]: line for line, row in enumerate(rest)}
     for name, tag in refused:
         if name in at and tag in tags:
-            scores[at[name], tags.index(tag)] = 0.0
+            scores[at[name], tags.index(tag)] = -1.0
     proposals = []
     for row, line in zip(rest, scores, strict=True):
         about = learned[int(line.argmax())]
         score = float(line.max())
+        if score < 0:  # every tag was refused
+            continue
         state, precision = judge(about, score)
         proposals.append(Proposal(shapes.names[row], about.tag, round(score, 4), state, precision))
     proposals.sort(key=lambda one: (STATES.index(one.state), one.tag, -one.score, one.name))
@@ -188,10 +201,14 @@ def judge(about: Learned, score: float) -> tuple[str, float | None]:
 
 
 def threshold(scores: np.ndarray, right: np.ndarray, level: float) -> tuple[float | None, float | None]:
-    """The lowest score from which at least `level` were right, and that share, PRIOR wrong ones counted in."""
+    """The lowest score from which at least `level` were right, and that share, PRIOR wrong ones counted in.
+
+    Equal scores are on the same side of it.
+    """
     order = np.argsort(-scores, kind="stable")
     share = np.cumsum(right[order]) / (np.arange(len(order)) + 1 + PRIOR)
-    good = np.flatnonzero(share >= level)
+    ends = np.append(np.diff(scores[order]) < 0, True)[: len(order)]
+    good = np.flatnonzero((share >= level) & ends)
     if len(good) == 0:
         return None, None
     last = good[-1]

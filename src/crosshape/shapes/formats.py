@@ -482,6 +482,15 @@ def _stl_text(data: bytes, limits: Limits) -> Raw:
     return Raw(values.reshape(-1, 3), np.arange(corners, dtype=np.int64).reshape(-1, 3), notes=notes)
 
 
+DECIMAL_COMMA = re.compile(
+    rb"[-+]?\d+,\d+(?:\s+[-+]?\d+(?:,\d+)?){2,}\s*"
+    rb"|(?=.*\d,\d)[-+]?\d+(?:,\d+)?(?:\s*;\s*[-+]?\d+(?:,\d+)?){2,}[\s;]*"
+)
+"""A line such as 0,5 1,5 2,5 or 0,5;1,5;2,5."""
+
+MOST_COLUMNS = 16
+"""Numbers a point may have where there are fewer points than that; more are taken for a table that lies on its side."""
+
 # --- clouds ---------------------------------------------------------------------------------------
 
 
@@ -490,6 +499,8 @@ def read_points(data: bytes, limits: Limits) -> Raw:
     text = without_comments(newlines(data))
     if b"//" in text:
         text = re.sub(rb"//[^\n]*", b"", text)
+    if DECIMAL_COMMA.fullmatch(text.lstrip().partition(b"\n")[0].strip()):
+        raise UnreadableShape("its numbers have commas as decimal points; write 0.5, not 0,5")
     if b"," in text or b";" in text:
         text = text.translate(bytes.maketrans(b",;", b"  "))
     notes: list[str] = []
@@ -513,6 +524,8 @@ def read_points(data: bytes, limits: Limits) -> Raw:
     if lines < count:
         raise UnreadableShape(f"truncated: the header promises {count:,} points, {lines:,} are there")
     values, _, sizes = table_rows(text, b"", lines)
+    if count and lines > count:
+        notes.append(f"the header promises {count:,} points, {lines:,} are there")
     if sizes.min() != sizes.max():
         number = int((sizes != sizes[0]).argmax())
         raise UnreadableShape(f"point 1 has {sizes[0]} numbers and point {number + 1:,} has {sizes[number]}")
@@ -521,6 +534,10 @@ def read_points(data: bytes, limits: Limits) -> Raw:
 
 def _columns(table: NDArray[Any], notes: list[str]) -> Raw:
     """A table with a point a row: x y z, then unit normals where columns 4 to 6 are such."""
+    if table.shape[1] > MOST_COLUMNS and table.shape[1] > len(table):
+        raise UnreadableShape(
+            f"{len(table):,} rows of {table.shape[1]:,} numbers; a point a row is needed, x y z first (transposed?)"
+        )
     if table.shape[1] < 3:
         raise UnreadableShape(f"{table.shape[1]} numbers a point; x, y and z are needed")
     normals = None

@@ -232,6 +232,8 @@ def load_pictures(item: Item, size: int | None = None) -> np.ndarray:
     """(V, S, S) uint8: the grey pictures of an item, scaled to `size`. Raises UnreadableShape."""
     from PIL import Image
 
+    from crosshape.shapes.views import eight_bit
+
     pictures = []
     for path in item.views:
         try:
@@ -241,7 +243,7 @@ def load_pictures(item: Item, size: int | None = None) -> np.ndarray:
                     raise UnreadableShape(f"{path.name} has {width} x {height} pixels, more than 40 million")
                 if width != height:
                     raise UnreadableShape(f"{path.name} is {width} x {height} pixels, not square")
-                grey = picture.convert("L")
+                grey = eight_bit(picture).convert("L")
                 if size is not None and size != width:
                     grey = grey.resize(
                         (size, size), Image.Resampling.BOX if size < width else Image.Resampling.BICUBIC

@@ -8,6 +8,7 @@ Cameras stand outside the unit sphere, so no face can cross a near plane and non
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,3 +228,12 @@ def downscale(views: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         return np.stack([np.asarray(picture.reduce(factor), np.uint8) for picture in pictures])
     box = Image.Resampling.BOX
     return np.stack([np.asarray(picture.resize((size, size), box), np.uint8) for picture in pictures])
+
+
+def eight_bit(picture: Any) -> Any:
+    """A grey Pillow picture of 16 bits with 8, others as they are: Pillow's own conversion cuts what is above 255."""
+    if not picture.mode.startswith("I"):
+        return picture
+    from PIL import Image
+
+    return Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8))

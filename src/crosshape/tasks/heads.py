@@ -65,8 +65,18 @@ class Parts(NamedTuple):
 def learn_head(
     model: Model, data: PartSet, settings: HeadSettings | None = None, seed: int = 0, progress: Any = None
 ) -> LearnedHead:
-    """A head for the frozen features of the model, learned from all shapes of `data`."""
+    """A head for the frozen features of the model, learned from all shapes of `data`.
+
+    Raises CrosshapeError where a class has no shape that could be read: nothing could be told from it.
+    """
     settings = settings or HeadSettings()
+    held = set(data.labels.tolist())
+    empty = [name for label, name in enumerate(data.layout.classes) if label not in held]
+    if empty:
+        raise CrosshapeError(
+            f"none of the labelled shapes of {', '.join(empty)} could be read. Mend a file of it, or move the folder "
+            "away."
+        )
     names = data.layout.part_names
     features = encode_features(model, data, np.arange(len(data.items)), progress)
     head = train_head(features, [len(parts) for parts in names], settings, seed, model.device)
@@ -220,8 +230,10 @@ def write_parts(found: Parts, path: Path) -> None:
 
 
 def write_labels(found: Parts, path: Path) -> None:
-    """The parts of a mesh as `crosshape segment --learn` reads them: a name, then its 1-based faces."""
+    """The parts of a mesh as `crosshape segment --learn` reads them: a name, then its 1-based faces.
 
+    Faces are numbered as in the file that `write_parts` makes, which lacks those that loading dropped.
+    """
     lines = []
     for number, name in enumerate(found.names):
         faces = np.flatnonzero(found.numbers == number) + 1

@@ -2,12 +2,13 @@
 networks.
 
 What is read, sampled and rendered is kept in a cache folder, and so are features, so that a second evaluation
-is fast. Everything is keyed by content (sizes and names of the files, settings, the model's fingerprint): a
-change makes a new entry, never a wrong answer.
+is fast. Everything is keyed by names, sizes and times of the files, settings and limits, and the model's fingerprint:
+a change makes a new entry, never a wrong answer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -33,7 +34,7 @@ from crosshape.shapes.layouts import SPLITS, Item, Layout, load_item, load_pictu
 if TYPE_CHECKING:
     from crosshape.library.library import Library
 
-FORMAT = 1
+FORMAT = 2
 """Version of what the cache holds."""
 
 BLOCK = 32
@@ -213,8 +214,10 @@ def _prepared(
             __version__,
             layout.fingerprint,
             settings,
+            limits,
             image_size,
             [item.up for item in layout.items[:1]],
+            sorted(_stamps(layout)),
         )
     )
     key = hashlib.sha256(about.encode()).hexdigest()[:16]
@@ -234,6 +237,19 @@ def _prepared(
                 shutil.rmtree(folder, ignore_errors=True)
                 made.rename(folder)
     return _without_skipped(layout, _load(folder), fifth, key, folder)
+
+
+def _stamps(layout: Layout) -> set[tuple[str, int, int]]:
+    """Name, size and time of change of every file that items are read from."""
+    files = {
+        file for item in layout.items for file in (item.path, item.parts, *item.views) if file is not None
+    }
+    stamps = set()
+    for file in files:
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            stamps.add((file.name, status.st_size, status.st_mtime_ns))
+    return stamps
 
 
 def _prepare_all(

@@ -130,6 +130,9 @@ def bootstrap(
     _, owner = np.unique(owner[keep], return_inverse=True)
     total, count = np.bincount(owner, weights=values[keep]), np.bincount(owner)
     generator = np.random.default_rng(seed)
-    drawn = generator.integers(0, len(count), size=(draws, len(count)))
-    low, high = np.quantile(total[drawn].sum(axis=1) / count[drawn].sum(axis=1), [0.025, 0.975])
+    means = np.empty(draws)
+    for draw in range(draws):
+        drawn = generator.integers(0, len(count), size=len(count))
+        means[draw] = total[drawn].sum() / count[drawn].sum()
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

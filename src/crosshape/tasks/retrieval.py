@@ -31,7 +31,7 @@ RECALLS = np.linspace(0, 1, 21)
 class Retrieval:
     """Measures per query, (Q,) each, NaN where a query had nothing to find; means as properties.
 
-    ranking (Q, top): the first gallery rows, best first, -1 where the gallery ends. precision_recall (21,):
+    ranking (Q, top): the first gallery rows, best first. precision_recall (21,):
     mean interpolated precision at recall 0, 0.05, ... 1. own_rank (Q,): across modalities, the rank of the
     query's own shape in the gallery it is otherwise left out of, from 1; None within one modality.
     """
@@ -128,7 +128,7 @@ def rank(
     place = np.argsort(order)
     top = min(top, max(count - 1, 0))
     parts: dict[str, list[NDArray]] = {key: [] for key in ("ap", "nn", "ft", "st", "dcg", "own")}
-    ranking = np.full((count, top), -1, np.int64)
+    ranking = np.empty((count, top), np.int64)
     curves = np.zeros(len(RECALLS))
     asked = 0
     for start in range(0, count, BLOCK):
