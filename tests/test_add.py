@@ -402,3 +402,21 @@ def test_views_are_stored_without_loss() -> None:
 def test_the_report_in_words() -> None:
     report = AddReport(1558, 1500, 2, 50, (Skipped("a", "b"),) * 6, 1.0)
     assert str(report) == "1,558 found = 1,500 added, 2 updated, 50 unchanged, 6 skipped"
+
+
+def test_shapes_whose_files_are_gone_can_be_removed(made_folder, tmp_path, capsys):
+    shutil.copytree(made_folder, tmp_path / "parts")
+    place = str(tmp_path / "parts.lance")
+    add(tmp_path / "parts", place, settings=SMALL, workers=1)
+    (tmp_path / "parts" / "mug" / "mug_0.obj").rename(tmp_path / "parts" / "mug" / "cup.obj")
+    add(tmp_path / "parts", place, workers=1)
+    capsys.readouterr()
+    assert main(["remove", place, "--missing", "--dry-run"]) == 0
+    assert capsys.readouterr().out == "mug/mug_0.obj\n" and len(open_library(place)) == 13
+    assert main(["remove", place, "--missing", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"removed": 1, "left": 12, "forgotten": False}
+    assert main(["remove", place, "--missing"]) == 0 and len(open_library(place)) == 12
+    shutil.rmtree(tmp_path / "parts")
+    capsys.readouterr()
+    assert main(["remove", place, "--missing"]) == 1
+    assert "Is their disk connected?" in capsys.readouterr().err and len(open_library(place)) == 12

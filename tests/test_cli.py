@@ -88,3 +88,49 @@ def test_idle_threads_sleep_unless_the_user_says_otherwise(given, kept, tmp_path
         monkeypatch.setenv("OMP_WAIT_POLICY", given)
     assert main(["info", str(tmp_path / "none")]) == 1
     assert os.environ["OMP_WAIT_POLICY"] == kept
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["search", "chair/chair_0.obj", "--html"],
+        ["group", "--html"],
+        ["duplicates", "--csv"],
+        ["duplicates", "--html"],
+    ],
+)
+def test_what_is_no_table_or_page_is_not_replaced_by_one(embedded_library, tmp_path, capsys, words):
+    file = tmp_path / "bracket.obj"
+    file.write_text("v 0 0 0\n")
+    command, *rest = words
+    assert main([command, str(embedded_library.path), *rest, str(file)]) == 2
+    assert f"{file} is there already, and no table or page; name another" in capsys.readouterr().err
+    assert file.read_text() == "v 0 0 0\n"
+
+
+@pytest.mark.parametrize(
+    "words, what",
+    [
+        (["search", "bracket.stl", "LIBRARY"], "bracket.stl is the name of a shape or a picture"),
+        (["embed", "LIBRARY", "modelnet40"], "modelnet40 is the name of a model"),
+        (["train", "RUN", "LIBRARY"], "is a run"),
+        (["duplicates", "photo.JPG"], "photo.JPG is the name of a shape or a picture"),
+    ],
+)
+def test_words_in_another_order_are_not_made_into_a_library(embedded_library, capsys, words, what):
+    places = {"LIBRARY": str(embedded_library.path), "RUN": str(embedded_library.path.parent / "run")}
+    assert main([places.get(word, word) for word in words]) == 1
+    told = capsys.readouterr().err
+    assert (
+        what in told
+        and "not a library. Are the words in the right order?" in told
+        and "crosshape add" not in told
+    )
+
+
+def test_commands_that_are_advised_can_be_pasted(tmp_path, capsys):
+    (tmp_path / "my parts").mkdir()
+    (tmp_path / "my parts" / "a.obj").write_text("")
+    assert main(["info", str(tmp_path / "my parts")]) == 1
+    said = capsys.readouterr().err
+    assert f"crosshape add '{tmp_path}/my parts' '{tmp_path}/my parts.lance'" in said

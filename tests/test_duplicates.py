@@ -342,3 +342,18 @@ def test_a_shape_that_names_other_files_is_not_copied_for_calibration(tmp_path: 
     shape = load_shape(path)
     with pytest.raises(UnreadableShape, match="it names other files"):
         copies.copies_of((str(path), shape.content_hash, str(tmp_path), 0), "auto", Limits())
+
+
+def test_links_are_said_to_be_links(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    write_shape(make_shape("mug", 0), tmp_path / "parts" / "a.obj")
+    (tmp_path / "parts" / "b.obj").symlink_to("a.obj")
+    (tmp_path / "parts" / "c.obj").hardlink_to(tmp_path / "parts" / "a.obj")
+    shutil.copy(tmp_path / "parts" / "a.obj", tmp_path / "parts" / "d.obj")
+    library = add(tmp_path / "parts", tmp_path / "parts.lance", settings=SETTINGS, workers=1)
+    (group,) = find_duplicates(library, workers=1)
+    assert [(pair.b, pair.evidence()) for pair in group.pairs] == [
+        ("b.obj", "one file under two names (a link)"),
+        ("c.obj", "one file under two names (a link)"),
+        ("d.obj", "the same bytes"),
+    ]

@@ -524,3 +524,18 @@ def test_a_table_on_its_side_is_no_cloud(tmp_path: Path, shape: tuple[int, int])
 def test_more_points_than_the_header_promises_are_noted(tmp_path: Path) -> None:
     shape = load_shape(write(tmp_path / "a.pts", b"2\n" + hostile.xyz()))
     assert len(shape.vertices) == 4 and "the header promises 2 points, 4 are there" in shape.notes
+
+
+def test_a_disk_that_is_full_is_said_with_the_name_of_the_file(tmp_path: Path, monkeypatch) -> None:
+    import errno
+    import os
+
+    from crosshape.files import write_whole
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as error:
+        write_whole(tmp_path / "page.html", b"x")
+    assert error.value.filename == str(tmp_path / "page.html") and list(tmp_path.iterdir()) == []

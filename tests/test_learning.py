@@ -714,3 +714,41 @@ def test_ctrl_c_waits_for_the_end_of_a_step_and_the_run_goes_on_to_the_bit(rando
     assert on.place.step == 6
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, on.model.state_dict()[name]), name
+
+
+def test_a_run_is_not_resumed_on_other_shapes(made_library, made_folder, tmp_path, capsys):
+    import shutil
+
+    from crosshape.cli import main
+    from crosshape.library.adding import add
+
+    run = tmp_path / "run"
+    train(made_library, run, settings=SMALL, network=TINY, quiet=True)
+    before = (run / "model.safetensors").read_bytes()
+    shutil.copytree(made_library.path, tmp_path / "grown.lance")
+    add(made_folder / "mug" / "mug_0.obj", tmp_path / "grown.lance", prefix="more", workers=1)
+    assert main(["train", str(tmp_path / "grown.lance"), str(run), "--resume"]) == 1
+    told = capsys.readouterr().err
+    assert f"{run} learns from other shapes than {tmp_path / 'grown.lance'} holds now: 12 of" in told
+    assert f"13 now. A run keeps its shapes. Start another one from it: crosshape train {tmp_path}" in told
+    assert (run / "model.safetensors").read_bytes() == before
+    shutil.copytree(made_library.path, tmp_path / "elsewhere.lance")
+    train(tmp_path / "elsewhere.lance", run, resume=True, quiet=True)
+
+
+def test_features_of_an_unfinished_run_are_said_to_be_such(made_library, tmp_path, capsys):
+    import shutil
+    import tomllib
+
+    from crosshape.cli import main
+
+    run = tmp_path / "run"
+    train(made_library, run, settings=SMALL, network=TINY, quiet=True)
+    shutil.copytree(made_library.path, tmp_path / "a.lance")
+    assert main(["embed", str(run), str(tmp_path / "a.lance")]) == 0
+    assert "unfinished" not in capsys.readouterr().err
+    epochs = tomllib.loads((run / "run.toml").read_text())["training"]["epochs"]
+    text = (run / "run.toml").read_text()
+    (run / "run.toml").write_text(text.replace(f"epochs = {epochs}\n", f"epochs = {epochs + 5}\n"))
+    assert main(["embed", str(run), str(tmp_path / "a.lance")]) == 0
+    assert "is unfinished, epoch" in capsys.readouterr().err

@@ -364,3 +364,11 @@ def test_the_docs_tell_every_column() -> None:
     told = [name for cell in first for name in re.findall("`([a-z_]+)`", cell)]
     told.remove("tags")  # `crosshape tag --write` adds it
     assert sorted(told) == sorted(rooms.library_schema(SETTINGS).names)
+
+
+def test_a_folder_without_its_slash_is_offered(tmp_path):
+    library = create_library(tmp_path / "a.lance", SETTINGS)
+    fill(library, NAMES)
+    with pytest.raises(CrosshapeError, match="there is no shape 'b' in .*; did you mean 'b/'?"):
+        library.remove(["b"])
+    assert library.named(["b/", "a/1.obj", "b/0.obj"]) == ["a/1.obj", "b/0.obj", "b/2.obj"]

@@ -1218,3 +1218,19 @@ def test_a_refused_tag_is_proposed_no_more(service, copied):
         tagging.say(one, "t", "give")
     assert tagging.file.read_text() == "{broken"
     tagging.close()
+
+
+def test_a_library_embedded_in_part_says_so(embedded_library, made_folder, tmp_path):
+    import shutil
+
+    from crosshape.library.adding import add
+
+    shutil.copytree(embedded_library.path, tmp_path / "parts.lance")
+    add(made_folder / "mug" / "mug_0.obj", tmp_path / "parts.lance", prefix="more", workers=1)
+    service = Service(tmp_path / "parts.lance", str(embedded_library.path.parent / "run"))
+    try:
+        about = client_of(service).get("/library").json()
+        assert about["model"] is None and "Not all shapes have features of one model" in about["why_not"]
+        problem_of(client_of(service).get("/search", params={"name": "mug/mug_1.stl"}), 409, "not-embedded")
+    finally:
+        service.close()

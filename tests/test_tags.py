@@ -83,7 +83,7 @@ def test_thresholds_against_a_count_by_hand() -> None:
         ("name,tag\nlid/000.obj\n", "line 2: two columns are needed, name and tag."),
         ("lid/00.obj,lid\n", "line 1: there is no shape 'lid/00.obj'; did you mean 'lid/0"),
         ("lid/000.obj,a\n\nlid/000.obj,b\n", "line 3: 'lid/000.obj' has two tags, 'a' and 'b'."),
-        ("lid/000.obj,\xff", "is no CSV in UTF-8: "),
+        ("lid/000.obj,\xff", "is no CSV in UTF-8; save it as"),
     ],
 )
 def test_labels_that_are_refused(mixed: Library, tmp_path: Path, text: str, words: str) -> None:
@@ -211,3 +211,29 @@ def test_nothing_is_proposed_for_a_shape_that_every_tag_was_refused_for(mixed: L
     refused = {("odd/050.obj", tag) for tag in ("bolt", "lid", "odd")} | {("odd/051.obj", "odd")}
     found = {one.name: one for one in propose(mixed, labels, refused=refused)[1]}
     assert "odd/050.obj" not in found and found["odd/051.obj"].tag != "odd" and len(found) == 209
+
+
+def test_proposals_are_not_taken_for_labels(mixed: Library, tmp_path: Path, capsys) -> None:
+    path, out = tmp_path / "labels.csv", tmp_path / "out.csv"
+    text = "\n".join(["name,tag", *(f"{name},{tag}" for name, tag in some_labels(mixed, 10).items())])
+    path.write_text(text)
+    words = ["tag", str(mixed.path), "--from", str(path), "--csv"]
+    (tmp_path / "link.csv").symlink_to(path)
+    for place in (path, tmp_path / "link.csv"):
+        assert main([*words, str(place)]) == 2
+        assert (
+            "is read by this command, and would be lost" in capsys.readouterr().err
+            and path.read_text() == text
+        )
+    assert main([*words, str(out)]) == 0
+    with pytest.raises(CrosshapeError, match="holds proposals, not labels. Keep the lines that are right"):
+        read_labels(out, mixed.names)
+
+
+@pytest.mark.parametrize("text", ["name;tag\n{};lid\n", "{}\tlid\n", "\ufeff{};lid"])
+def test_labels_of_other_spreadsheets(mixed: Library, tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.csv").write_text(text.format("lid/000.obj"), encoding="utf-8")
+    assert read_labels(tmp_path / "labels.csv", mixed.names) == {"lid/000.obj": "lid"}
+    (tmp_path / "labels.csv").write_bytes("name;tag\nlid/000.obj;Tür\n".encode("latin-1"))
+    with pytest.raises(CrosshapeError, match="is no CSV in UTF-8; save it as 'CSV UTF-8'."):
+        read_labels(tmp_path / "labels.csv", mixed.names)

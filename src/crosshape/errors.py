@@ -1,5 +1,7 @@
 """What a user can mend: every error says what, where and which value, then what to do."""
 
+import shlex
+
 
 class CrosshapeError(Exception):
     """A problem the user can mend; its text names the problem and the next step (exit status 1)."""
@@ -15,6 +17,11 @@ class UnreadableShape(CrosshapeError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def command(*words: object) -> str:
+    """A command of crosshape as it can be pasted: names with blanks in quotes."""
+    return shlex.join(["crosshape", *map(str, words)])
 
 
 MOST_WORKERS = 1024

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from crosshape.errors import UsageError
+
+WRITTEN = {".html", ".htm", ".csv", ".tsv"}
+"""Endings of tables and pages."""
 
 
 def check_place(path: str | os.PathLike[str]) -> None:
@@ -17,6 +24,23 @@ def check_place(path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}", str(path))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "that is a folder; name a file", str(path))
+
+
+def check_output(path: str | os.PathLike[str], inputs: Sequence[str | os.PathLike[str]] = ()) -> None:
+    """Refuse a place for a table or a page that holds something else: a file of another kind, or one that is read.
+
+    Raises UsageError, and what `check_place` raises.
+    """
+    path = Path(path)
+    check_place(path)
+    for one in inputs:
+        with contextlib.suppress(OSError):
+            if os.path.samefile(one, path):
+                raise UsageError(
+                    f"{path} is read by this command, and would be lost; name another file to write."
+                )
+    if path.is_file() and path.suffix.lower() not in WRITTEN and path.parent != Path("/dev"):
+        raise UsageError(f"{path} is there already, and no table or page; name another file to write.")
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -33,10 +57,13 @@ def write_whole(path: Path, content: bytes) -> None:
         return
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:  # which does not know the name
+            raise OSError(error.errno, error.strerror, str(path)) from None
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -48,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from crosshape.console import Progress, print_json, print_table, say
     from crosshape.errors import MOST_WORKERS, UsageError, check_count
-    from crosshape.files import check_place
+    from crosshape.files import check_output
     from crosshape.library.library import open_library
     from crosshape.search.duplicates import KINDS, find_duplicates
 
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--calibrate prints scores; leave --csv, --html and --kinds out")
     for place in (options.csv, options.html):
         if place:
-            check_place(place)
+            check_output(place)
     library = open_library(options.library)
     if options.calibrate is not None:
         return show_calibration(library, options)

@@ -28,8 +28,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import signal
     import time
+    from pathlib import Path
 
     from crosshape.console import Progress, duration, print_json, printable, say
+    from crosshape.learning.run import unfinished
     from crosshape.library.embedding import embed
     from crosshape.library.library import open_library
     from crosshape.library.parts import parse_part
@@ -40,6 +42,8 @@ def run(options: argparse.Namespace) -> int:
     library = open_library(options.library)
     signal.signal(signal.SIGTERM, _stop)
     model = load_model(options.run, options.device)
+    if (state := unfinished(Path(options.run))) is not None:
+        say(f"{printable(options.run)} is {state}: its features will change. Finish it with train --resume.")
     try:
         count = embed(model, library, part=part, progress=Progress)
     except KeyboardInterrupt:

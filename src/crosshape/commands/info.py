@@ -100,9 +100,9 @@ def about_library(path: Path | Address) -> dict[str, Any]:
 
 def about_run(path: Path) -> dict[str, Any]:
     """What the card of a run says. Raises CrosshapeError where it cannot be read."""
-    from crosshape.errors import CrosshapeError
+    from crosshape.errors import CrosshapeError, command
     from crosshape.files import parse_json
-    from crosshape.learning.run import SETTINGS, progress_of, read_settings
+    from crosshape.learning.run import unfinished
 
     try:
         card = parse_json((path / "card.json").read_bytes())
@@ -111,12 +111,8 @@ def about_run(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CrosshapeError(f"{path / 'card.json'} is not the card of a run: {error}.") from None
     facts = {"kind": "run", "path": str(path), **card}
-    if (path / SETTINGS).is_file():
-        epochs = read_settings(path)[1].epochs
-        if isinstance(card.get("epochs"), int | float) and card["epochs"] < epochs:
-            facts["state"] = (
-                f"unfinished, {progress_of(path)}; go on: crosshape train LIBRARY {path} --resume"
-            )
+    if (state := unfinished(path)) is not None:
+        facts["state"] = f"{state}; go on: {command('train', 'LIBRARY', path, '--resume')}"
     return facts
 
 

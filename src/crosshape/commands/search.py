@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from crosshape.console import print_json, print_table, say
-    from crosshape.files import check_place
+    from crosshape.files import check_output
     from crosshape.library.library import open_library
     from crosshape.search.query import Where, ask
 
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         options.tag,
     )
     if options.html:
-        check_place(options.html)
+        check_output(options.html)
     library = open_library(options.library)
     is_file = any(Path(query).is_file() for query in options.query)
     answer = ask(

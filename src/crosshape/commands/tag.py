@@ -42,12 +42,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from crosshape.console import print_json, print_table, say
-    from crosshape.files import check_place
+    from crosshape.errors import command
+    from crosshape.files import check_output
     from crosshape.library.library import open_library
     from crosshape.search.tags import STATES, propose, write_tags
 
     if options.csv:
-        check_place(options.csv)
+        check_output(options.csv, [options.labels] if options.labels else [])
     library = open_library(options.library)
     labels, refused = gathered(library, options.labels)
     learned, proposals = propose(library, labels, over=options.over, refused=refused)
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         tags = {name: [tag] for name, tag in labels.items()} | ready
         cleared = refusals(library, refused, tags)
         write_tags(library, tags | cleared)
-        say(f"{len(tags):,} tags were written: crosshape search {options.library} QUERY --tag TAG")
+        say(f"{len(tags):,} tags were written: {command('search', options.library, 'QUERY', '--tag', 'TAG')}")
         if cleared:
             say(f"{len(cleared):,} shapes lost tags that were refused on the page.")
     return 0
@@ -88,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
 def gathered(library: Library, file: str | None) -> tuple[dict[str, str], set[tuple[str, str]]]:
     """The labels of a file, and of the page for other shapes; (name, tag) that were refused. Raises CrosshapeError."""
     from crosshape.console import say
-    from crosshape.errors import CrosshapeError
+    from crosshape.errors import CrosshapeError, command
     from crosshape.search.tags import read_labels, said_tags
 
     names = set(library.names)
@@ -105,7 +106,7 @@ def gathered(library: Library, file: str | None) -> tuple[dict[str, str], set[tu
     if not labels and not more:
         raise CrosshapeError(
             f"nobody gave a tag on the page of {library.path}. Name a file of labels (--from labels.csv), or give "
-            f"some: crosshape serve {library.path}"
+            f"some: {command('serve', library.path)}"
         )
     # What a file says now counts more than a refusal on the page before.
     return labels | more, {(name, tag) for name, tag in refused if labels.get(name) != tag}

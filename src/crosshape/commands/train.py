@@ -15,7 +15,7 @@ import ast
 import dataclasses
 from typing import Any
 
-from crosshape.errors import UsageError
+from crosshape.errors import UsageError, command
 from crosshape.settings import RECIPES, NetworkSettings, TrainSettings, changed
 
 SIZES = ("epochs", "minutes", "batch_size", "points", "image_size", "seed")
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     if speaks():
-        print(f"{options.run} is trained. Next: crosshape embed {options.run} {options.library}")
+        print(f"{options.run} is trained. Next: {command('embed', options.run, options.library)}")
     return 0
 
 

@@ -167,6 +167,20 @@ def progress_of(run: Path) -> str:
     return f"epoch {steps // every} of {int(place['steps']) // every}"
 
 
+def unfinished(run: Path) -> str | None:
+    """How far a run is whose model has steps left, as in "unfinished, epoch 3 of 60"; None for what is no such run."""
+    try:
+        done, wanted = (
+            parse_json((run / "card.json").read_bytes()).get("epochs"),
+            read_settings(run)[1].epochs,
+        )
+    except (OSError, ValueError, AttributeError, CrosshapeError):
+        return None
+    if not isinstance(done, int | float) or done >= wanted:
+        return None
+    return f"unfinished, {progress_of(run)}"
+
+
 def save_state(run: Path, tensors: dict[str, Tensor], place: Place, steps: int, steps_per_epoch: int) -> None:
     """Write weights, optimiser and place as one file, so that they always belong together."""
     from safetensors.torch import save

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from crosshape import __version__
 from crosshape.console import Progress, duration, say
-from crosshape.errors import CrosshapeError, UsageError
+from crosshape.errors import CrosshapeError, UsageError, command
 from crosshape.learning import losses
 from crosshape.learning import run as folder
 from crosshape.learning.alike import alike_in, draw_alike, most_alike
@@ -97,10 +97,17 @@ def train(
             check_sizes(network, "settings")
             held = hold_out(len(shapes), training.held_out, training.seed)
             workers.batch_size(training.batch_size, len(shapes) - len(held))
+        content = shapes.content_key()
         if workers.told(lambda: folder.begin(run, resume, overwrite)):
             network, training, facts = folder.read_settings(run)
             check(training, shapes)
             check_sizes(network, str(run / folder.SETTINGS))
+            if facts.get("content", content) != content:
+                raise CrosshapeError(
+                    f"{run} learns from other shapes than {shapes.path} holds now: {facts.get('shapes')} of "
+                    f"{facts.get('library')} then, {len(shapes):,} now. A run keeps its shapes. Start another one from "
+                    f"it: {command('train', shapes.path, 'RUN', '--from', run)}"
+                )
             minutes = None
             if int(facts.get("processes", 1)) == workers.count:
                 torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
@@ -126,10 +133,13 @@ def train(
         if image_weights and not resume:
             load_image_weights(learner.model.images, Path(image_weights))
         if minutes is not None:
+            if not quiet:
+                say("measuring the first steps, to know how many there is time for")
             training = replace(training, epochs=learner.epochs_in(60 * minutes))
             learner = Learner(points, views, network, training, place, learner.model, rows, likes, workers)
         if not resume or not (run / folder.SETTINGS).exists():
-            facts = {"library": str(shapes.path), "version": __version__, "threads": torch.get_num_threads()}
+            facts = {"library": str(shapes.path), "shapes": len(shapes), "content": content}
+            facts |= {"version": __version__, "threads": torch.get_num_threads()}
             if workers.count > 1:
                 facts["processes"] = workers.count
             if start:
@@ -152,7 +162,7 @@ def train(
             if workers.first:
                 say(f"\nstopped at {folder.progress_of(run)}; saved. Go on with:")
                 how = f"torchrun --nproc-per-node {workers.local} -m " if workers.count > 1 else ""
-                say(f"  {how}crosshape train {shapes.path} {run} --resume")
+                say(f"  {how}{command('train', shapes.path, run, '--resume')}")
             raise
         model = learner.model  # of which every process gets the first one's
         workers.share(model.state_dict().values())

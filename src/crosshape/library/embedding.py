@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crosshape.errors import CrosshapeError
+from crosshape.errors import CrosshapeError, command
 from crosshape.library.library import Library, open_library
 from crosshape.library.parts import parse_part
 
@@ -44,7 +44,9 @@ def embed(
     library.refresh()
     encoder = _loaded(model, device) if isinstance(model, str | os.PathLike) else model
     if not len(library):
-        raise CrosshapeError(f"{library.path} holds no shapes. Add some: crosshape add SHAPES {library.path}")
+        raise CrosshapeError(
+            f"{library.path} holds no shapes. Add some: {command('add', 'SHAPES', library.path)}"
+        )
     fingerprint = encoder.fingerprint
     library.remember_model(fingerprint, getattr(encoder, "source", None))
     share = parse_part(part)

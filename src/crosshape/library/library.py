@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from crosshape.errors import CrosshapeError, UsageError
+from crosshape.errors import CrosshapeError, UsageError, command
 from crosshape.files import parse_json
 from crosshape.places import Address, located
 from crosshape.settings import FEATURES, PrepareSettings
@@ -113,23 +113,39 @@ def open_library(path: str | os.PathLike[str] | Address) -> Library:
     path = located(path)
     if isinstance(path, Address):
         if not is_library(path):
-            raise CrosshapeError(f"there is no library {path}. Make one: crosshape add SHAPES {path}")
+            raise CrosshapeError(f"there is no library {path}. Make one: {command('add', 'SHAPES', path)}")
         return Library(path, _newest(path))
+    if (what := _something_else(path)) is not None:
+        raise CrosshapeError(f"{path} is {what}, not a library. Are the words in the right order?")
     if not path.exists():
-        raise CrosshapeError(f"there is no library {path}. Make one: crosshape add SHAPES {path}")
+        raise CrosshapeError(f"there is no library {path}. Make one: {command('add', 'SHAPES', path)}")
     if not path.is_dir():
         raise CrosshapeError(f"{path} is a file, not a library (a folder that crosshape add makes).")
     if is_blank(path):
         raise CrosshapeError(
-            f"{path} is an empty folder, not a library. Make one: crosshape add SHAPES {path}"
+            f"{path} is an empty folder, not a library. Make one: {command('add', 'SHAPES', path)}"
         )
     if not is_library(path):
         raise CrosshapeError(
             f"{path} is a folder, but not a library. Make one of the shapes in it: "
-            f"crosshape add {path} {path}.lance"
+            f"{command('add', path, f'{path}.lance')}"
         )
     with lance_words(path, "open"):
         return Library(path, _newest(path))
+
+
+def _something_else(path: Path) -> str | None:
+    """What lies at a path, or has such a name, that is known and no library."""
+    from crosshape.search.pictures import PICTURES
+    from crosshape.shapes.files import FORMATS
+
+    if (path / "model.safetensors").is_file() or (path / "run.toml").is_file():
+        return "a run"
+    if not path.exists() and (Path(__file__).parents[1] / "weights" / str(path) / "card.json").is_file():
+        return "the name of a model"
+    if path.suffix.lower() in (*FORMATS, *PICTURES) and not path.is_dir():
+        return "a file" if path.exists() else "the name of a shape or a picture"
+    return None
 
 
 def is_library(path: str | os.PathLike[str] | Address) -> bool:
@@ -369,6 +385,8 @@ class Library:
         for name in names:
             if name not in self._place:
                 near = difflib.get_close_matches(name, self.names, n=1)
+                if any(known.startswith(f"{name}/") for known in self.names):
+                    near = [f"{name}/"]
                 hint = f"; did you mean '{near[0]}'?" if near else "."
                 raise CrosshapeError(f"there is no shape '{name}' in {self.path}{hint}")
             places.append(self._place[name])
@@ -490,7 +508,7 @@ class Library:
             )
         folder = Path(cache)
         folder.mkdir(parents=True, exist_ok=True)
-        key = self._content_key()
+        key = self.content_key()
         points = _mapped(
             folder / f"points-{key}.npy",
             points_shape,
@@ -502,7 +520,7 @@ class Library:
         )
         return points, views
 
-    def _content_key(self) -> str:
+    def content_key(self) -> str:
         """Twelve hex digits of names, contents and prepare settings; features do not count."""
         rows = self.facts().select(["name", "content_hash"]).to_pylist()
         text = json.dumps([dataclasses.asdict(self.settings), rows], sort_keys=True)
@@ -554,11 +572,13 @@ class Library:
 
         Raises CrosshapeError where some are absent or were made by another model; `run` is named in its text.
         """
-        again = f"crosshape embed {run} {self.path}"
+        again = command("embed", run, self.path)
         models = self.models()
         missing = models.pop(None, 0)
         if not len(self):
-            raise CrosshapeError(f"{self.path} holds no shapes. Add some: crosshape add SHAPES {self.path}")
+            raise CrosshapeError(
+                f"{self.path} holds no shapes. Add some: {command('add', 'SHAPES', self.path)}"
+            )
         if not models:
             raise CrosshapeError(f"{self.path} has no features yet. Make them: {again}")
         wanted = model_id or str(next(iter(models)))
@@ -667,6 +687,19 @@ class Library:
                     time.sleep(0.05 * attempt)
         self.refresh()
 
+    def named(self, names: Sequence[str]) -> list[str]:
+        """The names meant, sorted: one that ends in "/" is every shape below it. Raises CrosshapeError for one that
+        is not there.
+        """
+        found: set[str] = set()
+        for name in names:
+            start = bisect.bisect_left(self.names, name) if name.endswith("/") else len(self)
+            below = list(itertools.takewhile(partial(_begins, name), self.names[start:]))
+            if not below:
+                self._places([name])
+            found |= set(below or [name])
+        return sorted(found)
+
     def remove(self, names: Sequence[str], forget: bool = False) -> list[str]:
         """Take shapes out, with all that was made of them, in one commit; returns their names.
 
@@ -675,16 +708,10 @@ class Library:
         removed before; no other process may write meanwhile. Raises CrosshapeError for a name that is not
         there, before anything is removed.
         """
-        gone: set[str] = set()
-        for name in names:
-            start = bisect.bisect_left(self.names, name) if name.endswith("/") else len(self)
-            below = list(itertools.takewhile(partial(_begins, name), self.names[start:]))
-            if not below:
-                self._places([name])
-            gone |= set(below or [name])
+        gone = self.named(names)
         with writing(self.path, alone=forget):
             with lance_words(self.path, "write"):
-                quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(gone))
+                quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in gone)
                 if gone:
                     self.dataset = _newest(self.path)
                     self.dataset.delete(f"name IN ({quoted})")
@@ -700,7 +727,7 @@ class Library:
             self.refresh()
             if not forget:
                 self.tidy()
-        return sorted(gone)
+        return gone
 
     def tidy(self) -> None:
         """Merge small fragments when there are many, drop versions that were replaced an hour ago; never an error."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosshape.errors import CrosshapeError, UnreadableShape
+from crosshape.errors import CrosshapeError, UnreadableShape, command
 from crosshape.library.library import open_library
 from crosshape.page import layout
 from crosshape.page.catalogue import Catalogue, Filters, Kept, Snapshot
@@ -147,11 +147,14 @@ class Service:
         """The model whose features all shapes have. Raises Problem where there is none."""
         path = snapshot.library.path
         models = snapshot.library.models()
-        models.pop(None, None)
+        without = models.pop(None, 0)
         if not models:
-            words = f"The library has no features yet. Make them: crosshape embed RUN {path}"
+            words = f"The library has no features yet. Make them: {command('embed', 'RUN', path)}"
             raise Problem(409, "not-embedded", words)
-        return str(models.most_common(1)[0][0])
+        if without or len(models) > 1:
+            words = f"Not all shapes have features of one model. Make them: {command('embed', 'RUN', path)}"
+            raise Problem(409, "not-embedded", words)
+        return str(next(iter(models)))
 
     def like(
         self,

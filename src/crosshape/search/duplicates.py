@@ -11,6 +11,7 @@ that no chain of small changes joins shapes that differ.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -119,11 +120,13 @@ class Pair:
     mirrored: bool = False
     shift: float = 0.0
     sampled: bool = False
+    linked: bool = False
+    """Whether both names are of one file: one is a link."""
 
     def evidence(self) -> str:
         """One line of words."""
         if self.kind == "identical":
-            return "the same bytes"
+            return "one file under two names (a link)" if self.linked else "the same bytes"
         parts = []
         if abs(self.scale - 1) > SIZE:
             parts.append(f"scaled by {self.scale:.6g}" + (f" ({self.units})" if self.units else ""))
@@ -222,8 +225,16 @@ def _without_identical(facts: list[dict[str, Any]], groups: dict[int, list[Pair]
     for row, fact in enumerate(facts):
         known = first.setdefault(fact["content_hash"], row)
         if known != row:
-            groups.setdefault(known, []).append(Pair(facts[known]["name"], fact["name"], "identical"))
+            pair = Pair(facts[known]["name"], fact["name"], "identical", linked=_one_file(facts[known], fact))
+            groups.setdefault(known, []).append(pair)
     return sorted(first.values())
+
+
+def _one_file(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    try:
+        return os.path.samefile(one["path"], other["path"])
+    except OSError:
+        return False
 
 
 def _features(library: Library, rows: Sequence[int]) -> np.ndarray | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
+from crosshape.errors import CrosshapeError, UnreadableShape, UsageError, command
 from crosshape.places import Address
 from crosshape.settings import FEATURES
 
@@ -378,7 +378,8 @@ def filtered(library: Library, condition: str) -> list[str]:
 
     if "array_has(tags," in condition and "tags" not in library.dataset.schema.names:
         raise CrosshapeError(
-            f"{library.path} has no tags. Learn some: crosshape tag {library.path} --from labels.csv --write"
+            f"{library.path} has no tags. Learn some: "
+            f"{command('tag', library.path, '--from', 'labels.csv', '--write')}"
         )
     with lance_words(library.path, "read"):
         table = library.dataset.to_table(columns=["name"], filter=condition)
@@ -458,7 +459,7 @@ def library_model(
     if loaded.fingerprint != fingerprint:
         raise CrosshapeError(
             f"{library.path} was embedded by model {fingerprint}, {name} is {loaded.fingerprint}. "
-            f"Embed again: crosshape embed {name} {library.path}"
+            f"Embed again: {command('embed', name, library.path)}"
         )
     return loaded
 
@@ -499,7 +500,8 @@ def _check_over(what: Sequence[Sought], over: str) -> None:
 def _run_named(library: Library) -> str:
     """The run that embedded this library last, for the advice in errors."""
     models = [model for model, _ in library.models().most_common() if model]
-    return (library.model_source(models[0]) if models else None) or "RUN"
+    source = library.model_source(models[0]) if models else None
+    return source if source and (os.sep not in source or Path(source).exists()) else "RUN"
 
 
 def _exists(path: Path) -> bool:

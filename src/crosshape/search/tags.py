@@ -9,6 +9,7 @@ least REVIEW were, else there is *not enough evidence*.
 from __future__ import annotations
 
 import csv
+import io
 import warnings
 from collections import Counter
 from collections.abc import Collection
@@ -86,18 +87,28 @@ def said_tags(library: Path | Address) -> tuple[dict[str, str], set[tuple[str, s
 
 
 def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
-    """Name -> tag of a CSV of `name,tag` rows, a head or not. Raises CrosshapeError with the line that is wrong.
+    """Name -> tag of a CSV of `name,tag` rows, a head or not; semicolons or tabs between them do as well.
 
-    The apostrophe that tables written here put before what a spreadsheet would compute is taken away.
+    The apostrophe that tables written here put before what a spreadsheet would compute is taken away. Raises
+    CrosshapeError with the line that is wrong, and for a table of proposals: what nobody looked at is no label.
     """
     from crosshape.search.query import place_of
 
     known = set(names)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CrosshapeError(f"{path} is no CSV in UTF-8: {error}.") from None
+            text = file.read()
+        first = text.partition("\n")[0]
+        between = next((sign for sign in ",;\t" if sign in first), ",")
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=between))
+    except UnicodeDecodeError:
+        raise CrosshapeError(f"{path} is no CSV in UTF-8; save it as 'CSV UTF-8'.") from None
+    except csv.Error as error:
+        raise CrosshapeError(f"{path} is no CSV: {error}.") from None
+    if rows and [cell.strip() for cell in rows[0][2:4]] == ["score", "state"]:
+        raise CrosshapeError(
+            f"{path} holds proposals, not labels. Keep the lines that are right, and of these name and tag alone."
+        )
     labels: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
         cells = [_bare(cell.strip()) for cell in row]

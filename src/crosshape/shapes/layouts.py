@@ -143,6 +143,8 @@ def open_layout(path: str | Path, layout: str | None = None, up: str = "auto") -
     there contradicts itself, UsageError for an unknown layout; what is only missing becomes a warning.
     """
     root = Path(path).resolve()
+    if (root / "_versions").is_dir():
+        raise CrosshapeError(f"{path} is a library, and libraries hold no labels of parts. Name a data set.")
     wanted, _, variant = (layout or "").partition(":")
     if wanted and wanted not in LAYOUTS:
         near = difflib.get_close_matches(wanted, LAYOUTS, n=1)

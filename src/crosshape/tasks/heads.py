@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from crosshape.errors import CrosshapeError, UsageError
+from crosshape.errors import CrosshapeError, UsageError, command
 from crosshape.files import parse_json, write_whole
 from crosshape.settings import Limits
 from crosshape.tasks.segmentation import (
@@ -132,7 +132,8 @@ def load_head(folder: str | Path, model: Model) -> LearnedHead:
     place = Path(folder)
     if not (place / CARD).is_file() or not (place / WEIGHTS).is_file():
         raise CrosshapeError(
-            f"{folder} holds no head ({WEIGHTS}, {CARD}). Learn one: crosshape segment RUN --learn DATA --head {folder}"
+            f"{folder} holds no head ({WEIGHTS}, {CARD}). Learn one: "
+            f"{command('segment', 'RUN', '--learn', 'DATA', '--head', folder)}"
         )
     try:
         card = parse_json((place / CARD).read_bytes())
