@@ -409,8 +409,11 @@ def test_shapes_whose_files_are_gone_can_be_removed(made_folder, tmp_path, capsy
     place = str(tmp_path / "parts.lance")
     add(tmp_path / "parts", place, settings=SMALL, workers=1)
     (tmp_path / "parts" / "mug" / "mug_0.obj").rename(tmp_path / "parts" / "mug" / "cup.obj")
-    add(tmp_path / "parts", place, workers=1)
     capsys.readouterr()
+    assert main(["add", str(tmp_path / "parts"), place]) == 0
+    said = capsys.readouterr().err
+    assert "1 shapes of the library have no file there any more. To remove them: crosshape remove" in said
+    assert "features" not in said
     assert main(["remove", place, "--missing", "--dry-run"]) == 0
     assert capsys.readouterr().out == "mug/mug_0.obj\n" and len(open_library(place)) == 13
     assert main(["remove", place, "--missing", "--json"]) == 0

@@ -438,3 +438,16 @@ def test_bounds_may_be_numbers_of_numpy(embedded_library: Library) -> None:
     assert [hit.name for hit in search(embedded_library, "chair/chair_0.obj", top=12, where=where)] == [
         hit.name for hit in everything
     ]
+
+
+def test_adding_to_an_embedded_library_says_what_is_left_to_do(
+    embedded_library: Library, made_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(embedded_library.path, tmp_path / "my parts.lance")
+    words = ["add", str(made_folder), str(tmp_path / "my parts.lance")]
+    assert main(words) == 0 and "features" not in capsys.readouterr().err
+    assert main([*words, "--prefix", "more/", "--json"]) == 0
+    said = capsys.readouterr()
+    run = embedded_library.path.parent / "run"
+    assert f"features of one model: crosshape embed {run} '{tmp_path}/my parts.lance'" in said.err
+    assert json.loads(said.out)["added"] == 12

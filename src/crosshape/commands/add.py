@@ -61,10 +61,11 @@ def run(options: argparse.Namespace) -> int:
     import signal
 
     from crosshape.console import Progress, duration, print_json, printable, say
-    from crosshape.errors import MOST_WORKERS, UsageError, check_count
+    from crosshape.errors import MOST_WORKERS, UsageError, check_count, command
     from crosshape.library.adding import add
     from crosshape.library.library import is_library, open_library
     from crosshape.library.parts import parse_part
+    from crosshape.search.query import run_named
     from crosshape.settings import Limits, PrepareSettings
     from crosshape.shapes.files import links_words
 
@@ -119,6 +120,14 @@ def run(options: argparse.Namespace) -> int:
         )
     if report.unfollowed:
         say(links_words([Path(path) for path in report.unfollowed]))
+    if part is None:
+        if gone := library.missing(options.shapes):
+            what = command("remove", library.path, "--missing")
+            say(f"{len(gone):,} shapes of the library have no file there any more. To remove them: {what}")
+        if len(library.models()) > 1:
+            say(
+                f"Not all shapes have features of one model: {command('embed', run_named(library), library.path)}"
+            )
     return 1 if report.skipped else 0
 
 

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
             "those removed before."
         )
     library = open_library(options.library)
-    names = [*options.names, *(missing(library) if options.missing else [])]
+    names = [*options.names, *(gone_ones(library) if options.missing else [])]
     if options.dry_run:
         for name in library.named(names):
             print_json({"name": name}) if options.json else print(printable(name))
@@ -60,17 +60,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def missing(library: Library) -> list[str]:
+def gone_ones(library: Library) -> list[str]:
     """The names of the shapes whose files are gone. Raises CrosshapeError where all are: a disk that is not there."""
-    import os
-
     from crosshape.errors import CrosshapeError
 
-    facts = library.facts().select(["name", "path"]).to_pylist()
-    gone = [fact["name"] for fact in facts if not os.path.lexists(fact["path"])]
-    if gone and len(gone) == len(facts):
+    gone = library.missing()
+    if gone and len(gone) == len(library):
         raise CrosshapeError(
-            f"none of the files of {library.path} is there, the first was {facts[0]['path']}. Is their disk connected? "
-            "Name folders (NAME/) to remove them all the same."
+            f"none of the files of {library.path} is there, the first was {library.facts()['path'][0]}. Is their disk "
+            "connected? Name folders (NAME/) to remove them all the same."
         )
     return gone

@@ -435,6 +435,14 @@ class Library:
             table = self.dataset.to_table(columns=["name", "content_hash"])
         return dict(zip(table["name"].to_pylist(), table["content_hash"].to_pylist(), strict=True))
 
+    def missing(self, folder: str | os.PathLike[str] | None = None) -> list[str]:
+        """The names of the shapes whose files are not there (any more); with `folder` of those that came from it."""
+        below = "" if folder is None else os.path.join(os.path.abspath(folder), "")
+        rows = self.facts().select(["name", "path"]).to_pylist()
+        return [
+            row["name"] for row in rows if row["path"].startswith(below) and not os.path.lexists(row["path"])
+        ]
+
     def labels(self) -> list[str] | None:
         """The first folder of each name, "" where it has none; None where no name has one."""
         labels = [name.split("/", 1)[0] if "/" in name else "" for name in self.names]

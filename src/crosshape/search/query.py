@@ -240,7 +240,7 @@ def gallery(library: Library) -> Gallery:
     """The library's shapes, ready to be asked; read once for each version. Raises CrosshapeError."""
     kept = library.__dict__.get("_gallery")
     if kept is None or kept.version != library.version:
-        features = library.features(run=_run_named(library))
+        features = library.features(run=run_named(library))
         paths = library.facts()["path"].to_pylist()
         points, views = unit(features.points), unit(features.views)
         kept = Gallery(features.names, paths, points, views, features.model, library.version)
@@ -470,7 +470,7 @@ def _embedded_by(library: Library) -> str:
         return gallery(library).model
     models = library.models()
     if len(models) != 1 or None in models:
-        library.features(run=_run_named(library))  # says what is wrong
+        library.features(run=run_named(library))  # says what is wrong
     return str(next(iter(models)))
 
 
@@ -497,7 +497,7 @@ def _check_over(what: Sequence[Sought], over: str) -> None:
         raise UsageError("a picture has no points; search over views or both")
 
 
-def _run_named(library: Library) -> str:
+def run_named(library: Library) -> str:
     """The run that embedded this library last, for the advice in errors."""
     models = [model for model, _ in library.models().most_common() if model]
     source = library.model_source(models[0]) if models else None

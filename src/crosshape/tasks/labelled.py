@@ -261,7 +261,7 @@ def _prepare_all(
     limits: Limits,
     progress: Callable[[str, int], Any] | None,
 ) -> Path:
-    """A new folder with points.npy, views.npy and index.json of all items."""
+    """A new folder with points.npy and views.npy of all items that can be read, and index.json."""
     from crosshape.shapes.guard import Guard
     from crosshape.shapes.prepare import warm_up
 
@@ -300,12 +300,28 @@ def _prepare_all(
         for array in (points, views):
             if array is not None:
                 array.flush()
+        kept = [number for number, item in enumerate(items) if item.name not in skipped]
+        if 0 < len(kept) < len(items):
+            for file in folder.glob("*.npy"):
+                _keep_rows(file, kept)
         index = {"format": FORMAT, "splatted": splatted, "skipped": dict(sorted(skipped.items()))}
         (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
+
+
+def _keep_rows(file: Path, rows: Sequence[int]) -> None:
+    """Leave these rows of an array on disk, one after the other, so that none is ever copied to memory."""
+    whole = np.load(file, mmap_mode="r", allow_pickle=False)
+    made = np.lib.format.open_memmap(
+        file.with_suffix(".kept"), "w+", whole.dtype, (len(rows), *whole.shape[1:])
+    )
+    for place, row in enumerate(rows):
+        made[place] = whole[row]
+    made.flush()
+    file.with_suffix(".kept").replace(file)
 
 
 def prepare_item(
@@ -350,7 +366,6 @@ def _without_skipped(
         reason = next(iter(skipped.values()))
         raise CrosshapeError(f"{layout.path}: none of its {len(keep):,} shapes could be read ({reason}).")
     if not keep.all():
-        points, views = None if points is None else points[keep], views[keep]
         layout = replace(layout, items=tuple(i for i, k in zip(layout.items, keep, strict=True) if k))
     gone = tuple(skipped.items())
     return LabelledSet(layout, fifth, gone, key, folder, index["splatted"], lambda: (points, views))
