@@ -439,9 +439,7 @@ class Library:
         """The names of the shapes whose files are not there (any more); with `folder` of those that came from it."""
         below = "" if folder is None else os.path.join(os.path.abspath(folder), "")
         rows = self.facts().select(["name", "path"]).to_pylist()
-        return [
-            row["name"] for row in rows if row["path"].startswith(below) and not os.path.lexists(row["path"])
-        ]
+        return [row["name"] for row in rows if row["path"].startswith(below) and _is_gone(row["path"])]
 
     def labels(self) -> list[str] | None:
         """The first folder of each name, "" where it has none; None where no name has one."""
@@ -779,6 +777,17 @@ def available_memory() -> int:
         most = int((group / "memory.max").read_text())
         free = min(free, most - int((group / "memory.current").read_text()))
     return max(free, 0)
+
+
+def _is_gone(path: str) -> bool:
+    """Whether nothing lies at a path; what may not be looked at is not gone."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _begins(start: str, name: str) -> bool:
