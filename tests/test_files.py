@@ -539,3 +539,19 @@ def test_a_disk_that_is_full_is_said_with_the_name_of_the_file(tmp_path: Path, m
     with pytest.raises(OSError) as error:
         write_whole(tmp_path / "page.html", b"x")
     assert error.value.filename == str(tmp_path / "page.html") and list(tmp_path.iterdir()) == []
+
+
+def test_a_file_stays_as_private_as_it_was_and_a_new_one_follows_the_mask(tmp_path: Path) -> None:
+    import os
+
+    from crosshape.files import write_whole
+
+    before = os.umask(0o077)
+    try:
+        write_whole(tmp_path / "marks.json", b"1")
+        assert (tmp_path / "marks.json").stat().st_mode & 0o777 == 0o600
+        (tmp_path / "marks.json").chmod(0o640)
+        write_whole(tmp_path / "marks.json", b"2")
+        assert (tmp_path / "marks.json").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)

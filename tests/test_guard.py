@@ -294,3 +294,21 @@ def test_the_guard_costs_less_than_a_millisecond_an_item() -> None:
     cost = 1000 * (float(np.median(times)) - float(np.median(alone)))
     print(f"{cost:.3f} ms an item")
     assert cost < 2.0  # under 1 on an idle machine; doubled for busy ones
+
+
+def test_children_are_read_from_where_many_files_are_open(tmp_path: Path) -> None:
+    """select knows no descriptors above 1023."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1400:
+        pytest.skip("no more than a thousand files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1400), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with Guard(1) as guard:
+            assert guard.call(len, "four") == 4
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

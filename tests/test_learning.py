@@ -228,7 +228,11 @@ def test_saving_takes_a_small_part_of_the_time_however_short_epochs_are(random, 
 
     monkeypatch.setattr(learner, "_save", slowly)
     learner.run(tmp_path, quiet=True)
-    assert saved == [1, 10]  # the first epoch tells how long saving takes, the last is always kept
+    assert saved == [
+        0,
+        1,
+        10,
+    ]  # where it starts; the first epoch tells how long saving takes; the last is always kept
 
 
 @pytest.mark.parametrize(("crop", "least"), [(0.0, 0.8), (0.3, 0.3), (1.0, 1.0)])
@@ -752,3 +756,134 @@ def test_features_of_an_unfinished_run_are_said_to_be_such(made_library, tmp_pat
     (run / "run.toml").write_text(text.replace(f"epochs = {epochs}\n", f"epochs = {epochs + 5}\n"))
     assert main(["embed", str(run), str(tmp_path / "a.lance")]) == 0
     assert "is unfinished, epoch" in capsys.readouterr().err
+
+
+def test_negatives_of_recipe_paper_are_of_any_kind():
+    """A library lies sorted by name, and names tell kinds: the other shape of a pair must not be the next by name."""
+    kind = np.repeat(np.arange(20), 20)
+    points = np.random.default_rng(0).normal(size=(400, 32, 3)).astype(np.float32)
+    views = np.broadcast_to(kind[:, None, None, None].astype(np.uint8) * 10, (400, 2, 16, 16))
+    settings = replace(RECIPES["paper"], points=32, image_size=16, augmentation="paper")
+    learner = Learner(points, views, TINY, settings, torch.device("cpu"))
+    same = []
+    for step in range(12):
+        shown = learner.batch(step).view_a.amax(dim=(1, 2))
+        same.append(float((shown == shown.roll(1)).float().mean()))
+    assert np.mean(same) < 0.12  # one in twenty by chance
+
+
+def test_a_run_killed_before_its_first_epoch_goes_on_from_where_it_started(
+    made_library, tmp_path, monkeypatch
+):
+    train(made_library, tmp_path / "first", settings=SMALL, network=TINY, quiet=True)
+    settings = replace(SMALL, seed=5)
+    words = {"settings": settings, "initial": tmp_path / "first", "quiet": True}
+    whole = train(made_library, tmp_path / "whole", **words)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self, *_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", kill)
+        with pytest.raises(Killed):
+            train(made_library, tmp_path / "run", **words)
+    assert train(made_library, tmp_path / "run", resume=True, quiet=True).fingerprint == whole.fingerprint
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "run", kill)
+        with pytest.raises(Killed):
+            train(made_library, tmp_path / "other", **words)
+    with pytest.raises(
+        CrosshapeError, match="stopped before its first state was saved. Start it again with --over"
+    ):
+        train(made_library, tmp_path / "other", resume=True)
+
+
+def test_half_a_step_is_not_saved(made_library, tmp_path, monkeypatch):
+    whole = train(made_library, tmp_path / "whole", settings=SMALL, network=TINY, quiet=True)
+    losses = Learner.losses
+
+    def stop(self, batch):
+        found = losses(self, batch)  # BatchNorm has counted
+        if self.place.step == 7:
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "losses", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(made_library, tmp_path / "run", settings=SMALL, network=TINY, quiet=True)
+    assert train(made_library, tmp_path / "run", resume=True, quiet=True).fingerprint == whole.fingerprint
+
+
+def test_weights_that_are_no_numbers_do_not_replace_a_saved_state(made_library, tmp_path, monkeypatch):
+    whole = train(made_library, tmp_path / "whole", settings=SMALL, network=TINY, quiet=True)
+    step = Learner.step
+
+    def spoil(self):
+        found = step(self)
+        if self.place.step == 5:
+            with torch.no_grad():
+                next(self.model.points.parameters()).fill_(math.nan)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", spoil)
+        patch.setattr("crosshape.learning.training.SAVE_EVERY", 0.0)
+        with pytest.raises(CrosshapeError, match="not finite at step 5; .* The last saved state is kept"):
+            train(made_library, tmp_path / "run", settings=SMALL, network=TINY, quiet=True)
+    assert train(made_library, tmp_path / "run", resume=True, quiet=True).fingerprint == whole.fingerprint
+
+
+def test_other_networks_than_those_that_training_starts_from_are_refused(made_library, tmp_path, capsys):
+    train(made_library, tmp_path / "first", settings=replace(SMALL, epochs=1), network=TINY, quiet=True)
+    words = ["train", str(made_library.path), str(tmp_path / "run"), "--from", str(tmp_path / "first")]
+    assert main([*words, "--set", "k=6", "--points", "64", "--image-size", "32"]) == 2
+    assert "--from keeps the networks of" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_nothing_but_a_cache_can_be_trained_into(made_library, tmp_path):
+    (tmp_path / "run" / "cache").mkdir(parents=True)
+    (tmp_path / "run" / "cache" / "points-1.npy").write_bytes(b"half")
+    train(made_library, tmp_path / "run", settings=replace(SMALL, epochs=1), network=TINY, quiet=True)
+
+
+def test_a_run_that_was_not_made_ready_is_unfinished(made_library, tmp_path, monkeypatch):
+    settings = replace(SMALL, encoding_points=200)
+    with monkeypatch.context() as patch:
+        patch.setattr("crosshape.learning.training.make_ready", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(made_library, tmp_path / "run", settings=settings, network=TINY, quiet=True)
+    assert folder.unfinished(tmp_path / "run") == "unfinished, epoch 4 of 4"
+    train(made_library, tmp_path / "run", resume=True, quiet=True)
+    assert folder.unfinished(tmp_path / "run") is None
+
+
+@pytest.mark.parametrize("count", [33, 65, 66, 97])
+def test_statistics_are_gathered_from_even_parts(count, monkeypatch):
+    from crosshape.learning import calibration
+
+    model = untrained_model(TINY, points=64, image_size=16)
+    seen = []
+    points = np.random.default_rng(0).normal(size=(count, 64, 3)).astype(np.float32)
+    views = np.zeros((count, 2, 16, 16), np.uint8)
+    model.points.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    calibration.calibrate(model, points, views, np.arange(count))
+    assert sum(seen) == count and max(seen) <= 32 and max(seen) - min(seen) <= 1
+
+
+def test_one_shape_twice_in_a_batch_is_one_object(made_library):
+    likes = np.array([[1], [0], [1], [1]])
+    settings = replace(SMALL, alike=1, alike_weight=0.5, batch_size=4)
+    points, views = made_library.points()[:4], made_library.views()[:4]
+    learner = Learner(points, views, TINY, settings, torch.device("cpu"), likes=likes)
+    twice = [batch.alike for batch in (learner.batch(step) for step in range(12)) if (batch.alike == 1).any()]
+    assert twice and all(bool((one.diagonal() == 0).all()) for one in twice)
+
+
+def test_words_that_a_resumed_run_would_pass_over_are_refused(made_library, tmp_path, capsys):
+    for more in (["--recipe", "paper"], ["--image-weights", "nowhere"], ["--threads", "1"]):
+        assert main(["train", str(made_library.path), str(tmp_path / "run"), "--resume", *more]) == 2
+        assert f"leave {more[0]} out" in capsys.readouterr().err

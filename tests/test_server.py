@@ -595,6 +595,59 @@ def test_a_token_cannot_be_guessed_quickly(service):
         client.get("/shapes", headers={"Authorization": f"Bearer guess{i}"}).status_code for i in range(14)
     ]
     assert codes[:10] == [401] * 10 and codes[-1] == 429
+    assert client.get("/shapes", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 429
+    assert client.get(f"/shapes?token={TOKEN}", follow_redirects=False).status_code == 429
+    inside = client_of(service, token=TOKEN)
+    assert inside.get(f"/?token={TOKEN}", follow_redirects=False).status_code == 303
+    assert inside.get("/shapes").status_code == 200
+    again = inside.get(f"/shape/%C3%A4?token={TOKEN}&over=views", follow_redirects=False)
+    assert (again.status_code, again.headers["location"]) == (303, "/shape/%C3%A4?over=views")
+    outside = inside.get(f"/%5C%5Cevil.example?token={TOKEN}", follow_redirects=False)
+    assert outside.headers["location"] == "/evil.example"
+
+
+def test_methods_that_are_none_are_counted_as_one(service):
+    client = client_of(service)
+    for number in range(5):
+        client.request(f"ZZZ{number}", "/shapes", headers={"Host": "evil.example"})
+    text = client.get("/metrics").text
+    assert "ZZZ" not in text and 'method="other"' in text
+
+
+def test_an_upload_is_not_compared_with_features_of_another_model(embedded_library, made_folder, tmp_path):
+    import shutil
+
+    from crosshape.library.embedding import embed
+    from crosshape.networks.model import load_model, untrained_model
+
+    shutil.copytree(embedded_library.path, tmp_path / "parts.lance")
+    service = Service(tmp_path / "parts.lance", str(embedded_library.path.parent / "run"))
+    try:
+        client = client_of(service)
+        file = {"file": ("a.obj", (made_folder / "mug" / "mug_0.obj").read_bytes())}
+        token = client.post("/search", files=file).json()["query"]["token"]
+        assert client.get(f"/search/{token}").status_code == 200
+        library = open_library(tmp_path / "parts.lance")
+        other = untrained_model(
+            load_model(embedded_library.path.parent / "run", "cpu").settings,
+            points=128,
+            image_size=32,
+            seed=9,
+        )
+        other.save(tmp_path / "other")
+        embed(tmp_path / "other", library)
+        service.catalogue._looked = -1e9
+        problem_of(client.get(f"/search/{token}"), 404, "search-forgotten")
+    finally:
+        service.close()
+
+
+def test_a_map_of_too_many_shapes_is_refused_each_time(service, monkeypatch):
+    monkeypatch.setattr(query, "EXACT", 5)
+    client = client_of(service)
+    service.map._key = ""
+    for _ in range(3):
+        problem_of(client.get("/map"), 409, "too-many-shapes")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "::", "shapes.example"])

@@ -6,7 +6,8 @@ import contextlib
 import errno
 import json
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,11 @@ def write_whole(path: Path, content: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
+        if path.exists():  # as private as it was
+            os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -64,7 +68,6 @@ def write_whole(path: Path, content: bytes) -> None:
                 os.fsync(file.fileno())
         except OSError as error:  # which does not know the name
             raise OSError(error.errno, error.strerror, str(path)) from None
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -136,7 +136,6 @@ def compare(
     threads: int,
     device: str = "cpu",
     repeats: int = 5,
-    plain_only_once: bool = False,
 ) -> Outcome:
     """Both sides of a case, a warm-up each, then in turns. A side this machine lacks is None, with a note."""
     sides: dict[str, Side] = {}

@@ -25,7 +25,7 @@ SIZES = ("epochs", "minutes", "batch_size", "points", "image_size", "seed")
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("library", metavar="LIBRARY", help="made by `crosshape add`")
     parser.add_argument("run", metavar="RUN", help="the folder to write: settings, weights, log, card")
-    parser.add_argument("--recipe", choices=list(RECIPES), default="dense", help="default: dense")
+    parser.add_argument("--recipe", choices=list(RECIPES), help="default: dense")
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the library")
     parser.add_argument(
         "--minutes",
@@ -72,6 +72,8 @@ def _default(field: dataclasses.Field[Any]) -> str:
 def run(options: argparse.Namespace) -> int:
     training, network = chosen(options)
     given = [f"--{name.replace('_', '-')}" for name in SIZES if getattr(options, name) is not None]
+    given += [f"--{name}" for name in ("recipe", "threads") if getattr(options, name) is not None]
+    given += ["--image-weights"] * bool(options.image_weights)
     given += ["--set"] * bool(options.set) + ["--from"] * bool(options.initial)
     if options.resume and given:
         raise UsageError(f"--resume goes on with the settings of the run; leave {', '.join(given)} out")
@@ -95,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     train(
         options.library,
         options.run,
-        recipe=options.recipe,
+        recipe=options.recipe or "dense",
         settings=training,
         network=network,
         initial=options.initial,
@@ -129,5 +131,5 @@ def chosen(options: argparse.Namespace) -> tuple[TrainSettings, NetworkSettings 
     for name in ("epochs", "batch_size", "points", "image_size", "seed"):
         if getattr(options, name) is not None:
             training[name] = getattr(options, name)
-    settings = changed(RECIPES[options.recipe], training, "--set")
+    settings = changed(RECIPES[options.recipe or "dense"], training, "--set")
     return settings, changed(NetworkSettings(), network, "--set") if network else None

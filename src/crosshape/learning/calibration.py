@@ -49,8 +49,8 @@ def _gather(
     network.train()
     try:
         with torch.no_grad(), autocast(device):
-            for start in range(0, len(rows) - (len(rows) % size == 1), size):
-                network(read(np.sort(rows[start : start + size])).to(device))
+            for some in np.array_split(rows, -(-len(rows) // size)):  # even ones, for each counts as much
+                network(read(np.sort(some)).to(device))
     finally:
         network.train(was_training)
         for norm, momentum in zip(norms, momenta, strict=True):

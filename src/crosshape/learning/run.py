@@ -140,7 +140,7 @@ def begin(run: Path, resume: bool, overwrite: bool) -> bool:
             _clean(run, overwrite)
     there = (run / SETTINGS).exists()
     if not there:
-        if run.is_dir() and any(not p.name.startswith(".") for p in run.iterdir()):
+        if run.is_dir() and any(p.name != "cache" and not p.name.startswith(".") for p in run.iterdir()):
             raise CrosshapeError(f"{run} is not empty and holds no run; give a new folder.")
         if resume:
             raise CrosshapeError(f"{run} holds no run to resume. Leave --resume out to start one.")
@@ -170,13 +170,11 @@ def progress_of(run: Path) -> str:
 def unfinished(run: Path) -> str | None:
     """How far a run is whose model has steps left, as in "unfinished, epoch 3 of 60"; None for what is no such run."""
     try:
-        done, wanted = (
-            parse_json((run / "card.json").read_bytes()).get("epochs"),
-            read_settings(run)[1].epochs,
-        )
+        card, wanted = parse_json((run / "card.json").read_bytes()), read_settings(run)[1].epochs
+        done, ready = card.get("epochs"), card.get("ready", True)
     except (OSError, ValueError, AttributeError, CrosshapeError):
         return None
-    if not isinstance(done, int | float) or done >= wanted:
+    if not isinstance(done, int | float) or (done >= wanted and ready):
         return None
     return f"unfinished, {progress_of(run)}"
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 SAVE_EVERY = 300.0
 """Seconds between two saved states within an epoch."""
+MOST_EPOCHS = 100_000
 LOG_EVERY = 10
 """Steps between two rows of metrics.jsonl."""
 
@@ -93,6 +94,10 @@ def train(
                 raise UsageError(
                     "setting 'alike' needs a model that tells what is alike: --from RUN or --from NAME"
                 )
+            if start and network not in (None, start.settings):
+                raise UsageError(
+                    f"--from keeps the networks of {initial}; leave settings of the networks out"
+                )
             network = network or (start.settings if start else NetworkSettings())
             check_sizes(network, "settings")
             held = hold_out(len(shapes), training.held_out, training.seed)
@@ -107,6 +112,11 @@ def train(
                     f"{run} learns from other shapes than {shapes.path} holds now: {facts.get('shapes')} of "
                     f"{facts.get('library')} then, {len(shapes):,} now. A run keeps its shapes. Start another one from "
                     f"it: {command('train', shapes.path, 'RUN', '--from', run)}"
+                )
+            if not (run / folder.STATE).exists() and {"started_from", "image_weights"} & set(facts):
+                raise CrosshapeError(
+                    f"{run} was stopped before its first state was saved. Start it again with --overwrite, from "
+                    f"{facts.get('started_from', facts.get('image_weights'))}."
                 )
             minutes = None
             if int(facts.get("processes", 1)) == workers.count:
@@ -142,6 +152,8 @@ def train(
             facts |= {"version": __version__, "threads": torch.get_num_threads()}
             if workers.count > 1:
                 facts["processes"] = workers.count
+            if image_weights:
+                facts["image_weights"] = str(image_weights)
             if start:
                 facts["started_from"] = f"{initial} ({start.fingerprint})"
                 facts |= {name: start.card[name] for name in ("license",) if name in start.card}
@@ -157,6 +169,7 @@ def train(
                     say("gathering BatchNorm statistics of whole clouds and unchanged views")
                 if workers.first:
                     make_ready(learner.model, training, points, views, rows)
+                    learner.model.card["ready"] = True
                     learner.model.save(run)
         except KeyboardInterrupt:
             if workers.first:
@@ -232,7 +245,8 @@ def tell(
     model.card["verdict"] = {name: asdict(verdict) for name, verdict in verdicts.items()}
     model.save(run)
     if not quiet:
-        say(words(verdicts, len(held)))
+        origin = str(model.card.get("started_from", "")).split(" (")[0]
+        say(words(verdicts, len(held), origin if origin and origin not in shipped() else None))
 
 
 def check(settings: TrainSettings, library: Library) -> None:
@@ -266,7 +280,7 @@ def check(settings: TrainSettings, library: Library) -> None:
             "setting 'alike' takes its negatives from the whole batch: no triplet, no pairs beside it"
         )
     bounds = {
-        "epochs": (1, 100_000),
+        "epochs": (1, MOST_EPOCHS),
         "batch_size": (2, 1 << 16),
         "points": (32, library.settings.points),
         "image_size": (32, 1024),
@@ -359,7 +373,10 @@ class Learner:
         self.model.eval()
 
     def _run(self, run: Path, quiet: bool, asked: Callable[[], bool]) -> None:
-        self._restore(run)
+        if not self._restore(run):
+            self._save(
+                run
+            )  # what training starts from, so that a run killed before its first epoch goes on from there
         self.workers.share(
             value for module in self._modules().values() for value in module.state_dict().values()
         )
@@ -372,6 +389,7 @@ class Learner:
         saved, took = started, 0.0
         recent: list[dict[str, Tensor]] = []
         note = ""
+        between = True
         row: dict[str, float] = {}
         # On a GPU it takes waiting for a step to agree with the others, so that is not done after each.
         agreed = 1 if self.workers.count == 1 or self.device.type == "cpu" else LOG_EVERY
@@ -379,7 +397,9 @@ class Learner:
             while self.place.step < self.steps:
                 if self.place.step % agreed == 0 and self.workers.agree(asked(), self.device):
                     raise KeyboardInterrupt
+                between = False
                 parts = self.step()
+                between = True
                 recent.append(parts)
                 self.place.seconds = before + time.monotonic() - started
                 epoch = self.place.step / self.steps_per_epoch
@@ -405,7 +425,8 @@ class Learner:
                 if ended and not progress.live and not quiet and _telling(round(epoch), self.settings.epochs):
                     say(f"{_words(row, epoch, self.settings.epochs)}, {duration(self.place.seconds)}")
         except KeyboardInterrupt:
-            self._save(run)
+            if between:  # half a step is not kept
+                self._save(run)
             raise
         finally:
             progress.close()
@@ -437,16 +458,16 @@ class Learner:
         rows = order[within * size : (within + 1) * size]
         chance = np.random.Generator(np.random.PCG64([settings.seed, epoch, within + 1]))
         alike, part = None, self.workers.part(size)
-        if (
-            self.likes is None
-        ):  # sorted after they are shared: a library lies sorted by name, and names tell kinds
-            rows = np.sort(rows[part])
-        else:
+        # Rows stay as they were drawn: sorted by name, neighbours would be of one kind, and a negative is a neighbour.
+        if self.likes is not None:
             rows = rows[: (size + 1) // 2]
             rows = np.concatenate([rows, draw_alike(rows[: size // 2], self.likes, chance)])
             alike = torch.from_numpy(alike_in(rows, self.likes)).to(self.device, torch.float32)
-            alike = settings.alike_weight * alike
-            rows = rows[part]
+            same = (
+                torch.from_numpy(rows[:, None] == rows[None]).to(self.device, torch.float32).fill_diagonal_(0)
+            )
+            alike = torch.maximum(settings.alike_weight * alike, same)
+        rows = rows[part]
         ring = self.views.shape[1]
         first = chance.integers(ring, size=size)
         second = (first + chance.integers(1, ring, size=size)) % ring
@@ -553,7 +574,8 @@ class Learner:
         self.model.load_state_dict(weights)
         for module in self._modules().values():
             module.zero_grad(set_to_none=True)
-        return self.workers.told(lambda: max(1, int(seconds / (1.1 * took[best] * self.steps_per_epoch))))
+        fits = seconds / (1.1 * took[best] * self.steps_per_epoch)
+        return self.workers.told(lambda: max(1, min(MOST_EPOCHS, int(fits))))
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for title, module in self._modules().items():
@@ -571,6 +593,11 @@ class Learner:
     def _save(self, run: Path) -> None:
         if not self.workers.first:
             return
+        if not all(bool(parameter.isfinite().all()) for _, parameter in self._parameters()):
+            raise CrosshapeError(
+                f"weights are not finite at step {self.place.step}; use a smaller learning_rate. The last saved "
+                "state is kept."
+            )
         tensors = {
             f"{title}.{name}": value
             for title, module in self._modules().items()
@@ -582,10 +609,10 @@ class Learner:
         self.model.save(run)
         self.model.source = str(Path(run).absolute())
 
-    def _restore(self, run: Path) -> None:
+    def _restore(self, run: Path) -> bool:
         found = folder.load_state(run)
         if found is None:
-            return
+            return False
         tensors, place = found
         try:
             for title, module in self._modules().items():
@@ -601,6 +628,7 @@ class Learner:
                 f"{str(error).splitlines()[0]} Start again with --overwrite."
             ) from None
         self.place = place
+        return True
 
     def _card(self, run: Path) -> dict[str, Any]:
         return {
@@ -610,6 +638,7 @@ class Learner:
             "recipe": self.settings.recipe,
             "epochs": round(self.place.step / self.steps_per_epoch, 3),
             "minutes": round(self.place.seconds / 60, 1),
+            "ready": not self.settings.encoding_points,
             "device": str(self.device),
             "threads": torch.get_num_threads(),
             **({"processes": self.workers.count} if self.workers.count > 1 else {}),

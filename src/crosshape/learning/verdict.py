@@ -88,10 +88,14 @@ def _found(queries: np.ndarray, gallery: np.ndarray) -> float:
     return float(((unit[0] @ unit[1].T).argmax(axis=1) == np.arange(len(queries))).mean())
 
 
-def words(verdicts: dict[str, Verdict], held: int) -> str:
-    """A table and a sentence or two; verdicts are of `trained`, `untrained` and of models that come along."""
+def words(verdicts: dict[str, Verdict], held: int, before: str | None = None) -> str:
+    """A table and a sentence or two; verdicts are of `trained`, `untrained` and of models that come along.
+
+    before: the run that training started from, which may have learned from these shapes.
+    """
+    unseen = "training never saw" if before is None else f"this training did not see ({before} may have)"
     lines = [
-        f"without labels, on {held} shapes that training never saw:",
+        f"without labels, on {held} shapes that {unseen}:",
         f"  {'':<12}  judge right  found by a picture  found by other points",
     ]
     for name, verdict in verdicts.items():

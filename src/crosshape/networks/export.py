@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import shutil
@@ -46,7 +47,7 @@ def export_model(model: Model, folder: str | Path, *, overwrite: bool = False) -
         )
     _check_target(folder, overwrite)
     folder = folder.resolve()
-    model = model.cpu().eval()
+    model = copy.deepcopy(model).cpu().eval()
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -85,7 +85,7 @@ class Model(nn.Module):
         """Clouds (N, P, 3) float32, unit sphere, Z up -> (N, 512) float32.
 
         The first `point_count` of the P points are used. layer "pooled" gives the 2 W numbers before the last
-        layer instead, "all" both, the 512 first. Raises UsageError where a cloud has fewer than k points.
+        layer instead, "all" both, the 512 first. Raises UsageError for arrays of another shape.
         """
         if points.ndim != 3 or points.shape[2] != 3:
             raise UsageError(f"clouds must be of shape (N, P, 3), not {points.shape}")
@@ -152,7 +152,7 @@ class Model(nn.Module):
         from crosshape.shapes.prepare import prepare_file
         from crosshape.shapes.views import downscale
 
-        settings = PrepareSettings(points=max(2048, self.point_count))
+        settings = PrepareSettings(points=max(2048, self.point_count), image_size=max(224, self.image_size))
         with Guard(1) as guard:
             prepared = guard.call(prepare_file, Path(shape), settings)
         views = downscale(prepared.views, self.image_size)
@@ -233,9 +233,12 @@ def untrained_model(
             norm.reset_running_stats()
             norm.momentum = None
         network.train()
+        chosen = np.arange(len(data))
+        if len(data) > 256:  # at random: the first ones by name would be of a few kinds
+            chosen = np.random.default_rng(seed).permutation(len(data))[:256]
         with torch.no_grad():
-            for start in range(0, min(len(data), 256), 32):
-                block = data[start : start + 32]
+            for some in np.array_split(chosen, -(-len(chosen) // 32)):
+                block = np.asarray(data[np.sort(some)])
                 if len(block) > 1:
                     flat = (
                         block[:, :points] if block.ndim == 3 else block[:, :2].reshape(-1, *block.shape[2:])

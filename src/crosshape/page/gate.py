@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -49,6 +49,7 @@ INTERNAL = Problem(
 UPLOADS = "/search"
 """Where uploads go: only there a body may be large."""
 
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -79,6 +80,11 @@ class Bucket:
     def __init__(self, per_second: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_second, self.burst, self.clock = per_second, burst, clock
         self._left: dict[str, tuple[float, float]] = {}
+
+    def wait(self, client: str) -> float:
+        """The seconds until `client` may take one, 0 where it may now; nothing is taken."""
+        left, then = self._left.get(client, (self.burst, self.clock()))
+        return max(0.0, (1 - left) / self.per_second - (self.clock() - then))
 
     def take(self, client: str) -> float:
         """Take one; the seconds to wait where there is none, else 0."""
@@ -153,12 +159,17 @@ class Gate:
         finally:
             self.open -= 1
             route = getattr(scope.get("route"), "path", "other")
-            self.metrics.count(scope["method"], route, status, time.monotonic() - begun)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self.metrics.count(method, route, status, time.monotonic() - begun)
 
     def check(self, scope: dict[str, Any]) -> Response | None:
         """Raise Problem for what may not pass; an answer where the gate itself has one."""
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         host = headers.get("host", "")
+        client = (scope.get("client") or ("local", 0))[0]
+        wait = self.requests.take(client)
+        if wait:
+            raise _slower(wait)
         if not self.knows(host):
             words = "This server is not known by that name. Start it with --name to reach it so."
             raise Problem(421, "unknown-host", words)
@@ -170,10 +181,6 @@ class Gate:
             foreign = True
         if foreign:
             raise Problem(403, "other-site", "Pages of other sites may not use this server.")
-        client = (scope.get("client") or ("local", 0))[0]
-        wait = self.requests.take(client)
-        if wait:
-            raise _slower(wait)
         if self.open > self.settings.at_once:
             words = f"{self.open - 1} requests are being answered. Try again in a moment."
             raise Problem(503, "too-many-at-once", words, {"Retry-After": "1"})
@@ -207,20 +214,23 @@ class Gate:
         if token is None or path == "/healthz":
             return None
         given = headers.get("authorization", "").removeprefix("Bearer ").strip()
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        asked = query.pop("token", [""])[0]
         cookies: SimpleCookie = SimpleCookie()
         try:
             cookies.load(headers.get("cookie", ""))
         except Exception:
             cookies.clear()
         kept = cookies[COOKIE].value if COOKIE in cookies else ""
-        if same(given, token) or same(kept, pass_of(token)):
-            return None
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-        asked = query.pop("token", [""])[0]
+        passed = same(kept, pass_of(token))
+        # Who has guessed too often is not answered, not even rightly; a browser that is in stays in.
+        wait = 0.0 if passed else self.refusals.wait(client)
+        if wait and (given or asked):
+            raise _slower(wait)
         if scope["method"] == "GET" and same(asked, token):
             rest = urlencode(query, doseq=True)
             # A path of two slashes would be another machine's address.
-            where = "/" + path.lstrip("/") + (f"?{rest}" if rest else "")
+            where = quote("/" + path.lstrip("/\\"), safe="/%:@!$&'()*+,;=~") + (f"?{rest}" if rest else "")
             return Response(
                 status_code=303,
                 headers={
@@ -229,6 +239,8 @@ class Gate:
                     "Set-Cookie": f"{COOKIE}={pass_of(token)}; Path=/; HttpOnly; SameSite=Lax",
                 },
             )
+        if passed or same(given, token):
+            return None
         if given or kept or asked:
             wait = self.refusals.take(client)
             if wait:

@@ -470,6 +470,10 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
                         paths.append((path, filename))
                 for path, filename in paths:
                     upload = await finished(request, submit(service.look, path, filename))
+                    if upload.model != service.fingerprint(now):
+                        raise Problem(
+                            503, "changed", "The library was embedded anew meanwhile.", {"Retry-After": "1"}
+                        )
                     asked.append((upload.what, about_upload(upload, service.remember(upload))))
             except (MultiPartException, HTTPException) as error:
                 wrong = getattr(error, "message", None) or getattr(error, "detail", "broken form")
@@ -493,7 +497,7 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
         asked: list[Asked] = []
         for kind, word in words:
             if kind == "token":
-                upload = service.recall(word)
+                upload = service.recall(word, now)
                 asked.append((upload.what, about_upload(upload, word)))
             else:
                 row = now.find(word) if kind == "id" else now.named(word)

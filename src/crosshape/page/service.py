@@ -69,6 +69,8 @@ class Upload:
     what: Sought
     pictures: tuple[bytes, ...]
     facts: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+    """The fingerprint of the model that described it."""
 
 
 class Service:
@@ -277,7 +279,8 @@ class Service:
         try:
             if path.suffix in PICTURES:
                 picture = self.upload_guard.call(read_picture, str(path), settings.image_size)
-                return Upload(filename, "picture", query.encode_picture(picture, model), (_png(picture),))
+                what = query.encode_picture(picture, model)
+                return Upload(filename, "picture", what, (_png(picture),), model=model.fingerprint)
             prepared = self.upload_guard.call(prepare_file, str(path), settings, UPLOAD)
         except UnreadableShape as error:
             kind = "picture" if path.suffix in PICTURES else "shape"
@@ -292,7 +295,8 @@ class Service:
             "notes": list(facts.notes),
         }
         pictures = tuple(_png(view) for view in prepared.views)
-        return Upload(filename, "shape", query.encode_query(prepared, model), pictures, known)
+        what = query.encode_query(prepared, model)
+        return Upload(filename, "shape", what, pictures, known, model.fingerprint)
 
     def remember(self, upload: Upload) -> str:
         """Keep what is known of an upload under a random name."""
@@ -303,10 +307,12 @@ class Service:
                 self.remembered.popitem(last=False)
         return token
 
-    def recall(self, token: str) -> Upload:
-        """What was remembered. Raises Problem 404."""
+    def recall(self, token: str, snapshot: Snapshot | None = None) -> Upload:
+        """What was remembered, if it can be compared with the library as it is. Raises Problem 404."""
         with self._lock:
             upload = self.remembered.get(token)
+        if upload is not None and snapshot is not None and upload.model != self.fingerprint(snapshot):
+            upload = None  # another model has embedded the library since
         if upload is None:
             words = "This search is not remembered any more. Bring the file again."
             raise Problem(404, "search-forgotten", words)
@@ -469,13 +475,12 @@ class Map:
         with self._lock:
             if key != self._key:
                 kept = layout.read_map(self.file, key, len(snapshot))
+                vectors = self._vectors(snapshot) if kept is None else None
                 self._key, self._refined = key, None
-                if kept is not None:
-                    self._places = kept
-                else:
-                    vectors = self._vectors(snapshot)
-                    self._places = layout.flat(vectors)
+                if vectors is not None:
+                    kept = layout.flat(vectors)
                     self._refined = self._worker.soon(self._refine, key, vectors)
+                self._places = kept
             assert self._places is not None
             done = self._refined is None or self._refined.done()
             return self._places, done

@@ -126,7 +126,7 @@ class Tagging:
         """
         labels, refused = self.kept()
         labels = {name: tag for name, tag in labels.items() if snapshot.row_of(name) is not None}
-        key = (id(snapshot), tuple(sorted(labels.items())))
+        key = (id(snapshot), snapshot.version, tuple(sorted(labels.items())))
         with self._lock:
             if labels and key != self._key and not self._working:
                 self._working = True

@@ -305,10 +305,12 @@ def receive(channel: socket.socket, deadline: float | None = None) -> Any:
 def _read(channel: socket.socket, length: int, deadline: float | None) -> bytearray:
     data = bytearray(length)
     view = memoryview(data)
+    ready = select.poll()  # select itself knows no descriptors above 1023
+    ready.register(channel, select.POLLIN)
     while view:
         if deadline is not None:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([channel], [], [], left)[0]:
+            if left <= 0 or not ready.poll(1000 * left):
                 raise TimeoutError
         got = channel.recv_into(view)
         if got == 0:

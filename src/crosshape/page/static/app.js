@@ -24,11 +24,16 @@ export function go(address, { replace = false, keep = false } = {}) {
   show(keep ? scrollY : 0);
 }
 
+/** A part of an address as text; as it is where it cannot be decoded. */
+function decoded(part) {
+  try { return decodeURIComponent(part); } catch { return part; }
+}
+
 async function show(scroll, anew = false) {
   // What changes within a view, such as a shape's colours, is changed there: the camera stays.
   if (!anew && current?.update && current.path === location.pathname && current.update(new URLSearchParams(location.search))) return;
   const mine = ++turn;
-  const [word, ...rest] = location.pathname.slice(1).split("/").map(decodeURIComponent);
+  const [word, ...rest] = location.pathname.slice(1).split("/").map(decoded);
   const query = new URLSearchParams(location.search);
   const fresh = h("div");
   current?.close?.();

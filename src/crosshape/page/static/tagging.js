@@ -54,7 +54,7 @@ export async function tagging(root, { query, go }) {
         h("div", { class: "row" },
           h("button", { class: "button", type: "button", "aria-label": `${one.tag}: yes`, onclick: () => act("give") }, "✓ ", one.tag),
           h("button", { class: "button", type: "button", "aria-label": `${one.tag}: no`, onclick: () => act("refuse") }, "✗")));
-      card.addEventListener("keydown", (event) => { if (event.key === "a") act("give"); else if (event.key === "r") act("refuse"); });
+      card.addEventListener("keydown", (event) => { if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return; if (event.key === "a") act("give"); else if (event.key === "r") act("refuse"); });
       list.append(card);
     }
     root.append(h("section", { "aria-label": words }, h("div", { class: "row" }, h("h2", {}, words), h("span", { class: "soft" }, `${count(some.length)}${some.length > 120 ? ", the first 120" : ""} · a accepts, r refuses`)), list));
