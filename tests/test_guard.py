@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -210,9 +211,7 @@ def test_a_task_that_cannot_be_read_is_said_and_the_next_one_is_done() -> None:
         assert guard.call(double, 4) == 8
 
 
-@pytest.mark.parametrize(
-    "what, why", [("nonsense", "OverflowError"), ("other pickle", "ModuleNotFoundError")]
-)
+@pytest.mark.parametrize("what, why", [("nonsense", "ValueError"), ("other pickle", "UnpicklingError")])
 def test_an_answer_that_is_nonsense_costs_one_item(what: str, why: str) -> None:
     with Guard(1, SMALL) as guard:
         with pytest.raises(UnreadableShape, match=rf"^the reader's answer cannot be read \({why}\)$"):
@@ -312,3 +311,65 @@ def test_children_are_read_from_where_many_files_are_open(tmp_path: Path) -> Non
         for descriptor in held:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Trap:
+    """What a child would send that is not itself any more."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.what = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.what
+
+
+def trap(name: str, place: str) -> Any:
+    from crosshape.files import write_whole
+
+    return {
+        "system": Trap(os.system, f"touch {place}"),
+        "open": Trap(open, place, "w"),
+        "ours": Trap(write_whole, Path(place), b"x"),
+        "eval": Trap(eval, f"open({place!r}, 'w')"),
+        "class": Trap(subprocess.Popen, ["touch", place]),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["system", "open", "ours", "eval", "class"])
+def test_nothing_but_data_is_taken_from_a_child(name: str, tmp_path: Path) -> None:
+    place = tmp_path / "touched"
+    with Guard(1, SMALL) as guard:
+        with pytest.raises(UnreadableShape, match="the reader's answer cannot be read"):
+            guard.call(trap, name, str(place))
+        assert guard.call(double, 4) == 8
+    assert not place.exists()
+
+
+def test_arrays_numbers_paths_and_own_data_come_through() -> None:
+    sent = {
+        "a": np.arange(6.0).reshape(2, 3),
+        "b": np.float32(2),
+        "c": {1, 2},
+        "d": Path("x"),
+        "e": SMALL,
+        "f": 1j,
+    }
+    sent |= {"g": np.array(["x"]), "h": np.zeros(0, "<f2"), "i": np.asfortranarray(np.ones((2, 3), np.int64))}
+    with Guard(1, SMALL) as guard:
+        back = guard.call(dict, sent)
+    assert all(np.array_equal(back[name], value) for name, value in sent.items())
+
+
+def test_an_answer_larger_than_a_child_may_be_is_not_read() -> None:
+    with Guard(1, Limits(memory=1 << 30)) as guard, pytest.raises(UnreadableShape):
+        guard.call(claim)
+
+
+def claim() -> Any:
+    """Write a length that the parent would have to make room for."""
+    for number in range(3, 64):
+        with contextlib.suppress(OSError):
+            channel = socket.socket(fileno=number)
+            channel.sendall((1).to_bytes(8, "little") + (1 << 50).to_bytes(8, "little"))
+            channel.detach()
+    time.sleep(5)

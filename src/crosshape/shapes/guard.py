@@ -8,6 +8,8 @@ items, and end with their parent however it ends. Arrays come back beside the pi
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import io
 import os
 import pickle
 import queue
@@ -35,6 +37,29 @@ BOOT = "import sys; sys.path[:] = sys.argv[4:]; from crosshape.shapes.guard impo
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
+
+SLACK = 64 << 20
+"""Bytes an answer may have beside what a child may hold."""
+
+PLAIN = {
+    ("builtins", "set"),
+    ("builtins", "frozenset"),
+    ("builtins", "complex"),
+    ("builtins", "bytearray"),
+    ("builtins", "slice"),
+    ("builtins", "range"),
+    ("collections", "Counter"),
+    ("collections", "OrderedDict"),
+    ("pathlib", "PosixPath"),
+    ("pathlib", "PurePosixPath"),
+    ("pathlib._local", "PosixPath"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+}
+"""What an answer may name besides this package's own data."""
 
 
 class Guard:
@@ -181,7 +206,7 @@ class Child:
         channel = self.hand_over(function, arguments)
         deadline = time.monotonic() + self.limits.seconds
         try:
-            return receive(channel, deadline)
+            return receive(channel, deadline, Answer, self.limits.memory + SLACK)
         except TimeoutError:
             self.end()
             return UnreadableShape(f"took longer than {self.limits.seconds:g} s")
@@ -226,7 +251,7 @@ class Child:
             self.channel = ours
             try:
                 send(ours, self.warm)
-                ready = receive(ours, time.monotonic() + START_SECONDS)
+                ready = receive(ours, time.monotonic() + START_SECONDS, Answer, SLACK)
             except (EOFError, OSError) as error:
                 words.seek(0)
                 last = words.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
@@ -292,14 +317,42 @@ def send(channel: socket.socket, value: Any) -> None:
         channel.sendall(view)
 
 
-def receive(channel: socket.socket, deadline: float | None = None) -> Any:
-    """Read a value that `send` wrote. Raises EOFError where the other side is gone, or TimeoutError."""
+class Answer(pickle.Unpickler):
+    """Takes data from a child and nothing else: it has read files of strangers, and may not be itself any more.
+
+    Data are numbers, texts, containers, numpy's arrays, paths, and this package's dataclasses, named tuples and errors.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in PLAIN:
+            return super().find_class(module, name)
+        if module.startswith("crosshape.") and "." not in name:
+            found = super().find_class(module, name)
+            if isinstance(found, type) and (
+                dataclasses.is_dataclass(found)
+                or (issubclass(found, tuple) and hasattr(found, "_fields"))
+                or issubclass(found, CrosshapeError)
+            ):
+                return found
+        raise pickle.UnpicklingError(f"{module}.{name} is no data")
+
+
+def receive(
+    channel: socket.socket,
+    deadline: float | None = None,
+    reader: type[pickle.Unpickler] = pickle.Unpickler,
+    most: int = 1 << 62,
+) -> Any:
+    """Read a value of `most` bytes that `send` wrote. Raises EOFError where the other side is gone, or TimeoutError."""
     count = int.from_bytes(_read(channel, 8, deadline), "little")
-    lengths = _read(channel, 8 * count, deadline)
-    parts = [
-        _read(channel, int.from_bytes(lengths[i : i + 8], "little"), deadline) for i in range(0, 8 * count, 8)
-    ]
-    return pickle.loads(parts[0], buffers=parts[1:])
+    if count > 1 << 20:
+        raise ValueError(f"{count:,} parts")
+    table = _read(channel, 8 * count, deadline)
+    lengths = [int.from_bytes(table[i : i + 8], "little") for i in range(0, 8 * count, 8)]
+    if sum(lengths) > most:
+        raise ValueError(f"{sum(lengths):,} bytes")
+    parts = [_read(channel, length, deadline) for length in lengths]
+    return reader(io.BytesIO(parts[0]), buffers=parts[1:]).load()
 
 
 def _read(channel: socket.socket, length: int, deadline: float | None) -> bytearray:
