@@ -66,7 +66,7 @@ def edge_max_norm(
 
 def edge_max(both: Tensor, factor: Tensor, shift: Tensor, neighbours: Tensor) -> Tensor:
     """(B, N, 2D) [p, q], factor >= 0 -> LeakyReLU(factor (max_j p_j + q_i) + shift) (B, N, D)."""
-    learning = torch.is_grad_enabled() and both.requires_grad
+    learning = torch.is_grad_enabled() and any(part.requires_grad for part in (both, factor, shift))
     if by_triton(both) and not learning:
         from crosshape.networks import gpu
 

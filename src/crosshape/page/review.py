@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -103,7 +104,7 @@ class Review:
             failed = str(error)
         except Exception as error:
             failed = f"Looking for duplicates failed ({type(error).__name__})."
-            raise
+            traceback.print_exc()  # a fault of ours: the page says that it happened, the terminal what
         finally:
             with self._lock:
                 self._found = found or self._found

@@ -5,7 +5,7 @@ import { base, count, front, h, thumb, view } from "./dom.js";
 import { is_dark } from "./viewer.js";
 
 const COLOURS = ["#4c7fe6", "#e08a3c", "#2aa876", "#b05fd0", "#d9556b", "#38a7c2", "#b5a02c", "#7b74e0", "#5fae4c", "#d66bb0", "#8d8f98", "#c2703d"];
-const pictures = new Map(); // kept between visits: id + theme -> canvas
+const pictures = new Map(); // kept between visits: id, theme, version -> canvas
 
 export async function atlas(root, { query, go }) {
   const about = await library();
@@ -111,7 +111,7 @@ export async function atlas(root, { query, go }) {
 
   /** The picture of a shape with its ground taken away; asked for when first wanted. */
   function picture(i) {
-    const key = map.ids[i] + is_dark();
+    const key = `${map.ids[i]} ${is_dark()} ${map.version}`; // a shape that was replaced keeps its id
     const kept = pictures.get(key);
     if (kept !== undefined) return kept;
     pictures.set(key, null);
