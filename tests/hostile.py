@@ -631,7 +631,11 @@ def spoiled() -> dict[str, tuple[bytes, str | None]]:
     add("billions.pts", b"4000000000\n" + xyz(), "^4,000,000,000 vertices; the limit is")
     add("blank.xyz", "\n \n\t\n", "^0 points$")
     add("comments.pts", "# one\n# two\n", "^0 points$")
-    add("decimal_comma.xyz", "1,5 2,5 3,5\n2,5 3,5 7,5\n", None)
+    add(
+        "decimal_comma.xyz",
+        "1,5 2,5 3,5\n2,5 3,5 7,5\n",
+        "^its numbers have commas as decimal points; write 0.5",
+    )
     add("utf16.xyz", xyz().decode().encode("utf-16"), "stands where a number belongs")
     return cases
 

@@ -237,7 +237,8 @@ def test_a_run_of_which_a_process_was_killed_goes_on_to_the_bit(made_library, tm
     whole = subprocess.Popen([*words("whole"), *SMALL, *epochs], stderr=subprocess.DEVNULL)
     broken = subprocess.Popen([*words("broken"), *SMALL, *epochs], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "broken" / "state.safetensors").exists():
+    card = tmp_path / "broken" / "card.json"  # there from the start, with no epoch
+    while not card.exists() or not json.loads(card.read_text())["epochs"]:
         assert broken.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     children = subprocess.run(["pgrep", "-P", str(broken.pid)], capture_output=True, text=True).stdout.split()
