@@ -24,7 +24,7 @@ from crosshape.learning.alike import alike_in, draw_alike, most_alike
 from crosshape.learning.augment import augment_points, augment_views, clutter
 from crosshape.learning.occupancy import CELLS, FILL, WIDTH, occupancy
 from crosshape.learning.run import METRICS, STATE, read_metrics, read_settings
-from crosshape.learning.training import Learner, learning_rate, train
+from crosshape.learning.training import Learner, learning_rate, make_ready, train
 from crosshape.learning.verdict import Verdict, hold_out, measure, words
 from crosshape.networks.model import load_model, untrained_model
 from crosshape.settings import RECIPES, PrepareSettings, TrainSettings, changed
@@ -857,8 +857,13 @@ def test_a_run_that_was_not_made_ready_is_unfinished(made_library, tmp_path, mon
         with pytest.raises(ZeroDivisionError):
             train(made_library, tmp_path / "run", settings=settings, network=TINY, quiet=True)
     assert folder.unfinished(tmp_path / "run") == "unfinished, epoch 4 of 4"
+    assert load_model(tmp_path / "run", "cpu").card["ready"] is False
     train(made_library, tmp_path / "run", resume=True, quiet=True)
     assert folder.unfinished(tmp_path / "run") is None
+    model = load_model(tmp_path / "run", "cpu")
+    model.card["ready"] = False
+    make_ready(model, settings, made_library.points(), made_library.views(), np.arange(12))
+    assert model.card["ready"] is True  # whoever makes it ready, as the scripts in results do
 
 
 @pytest.mark.parametrize("count", [33, 65, 66, 97])

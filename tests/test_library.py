@@ -371,4 +371,5 @@ def test_a_folder_without_its_slash_is_offered(tmp_path):
     fill(library, NAMES)
     with pytest.raises(CrosshapeError, match="there is no shape 'b' in .*; did you mean 'b/'?"):
         library.remove(["b"])
+    assert library.named(["a/", "c/"]) == ["a/0.obj", "a/1.obj", "c/9.obj"]
     assert library.named(["b/", "a/1.obj", "b/0.obj"]) == ["a/1.obj", "b/0.obj", "b/2.obj"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_library import NAMES, SETTINGS, features_for, fill
+from test_main_job import TINY
 
 import crosshape
 from crosshape.cli import main
@@ -112,18 +113,8 @@ def test_features_search_tags_and_removing_in_a_store(bucket, made_folder, embed
 def test_learning_from_a_store(bucket, made_folder, tmp_path):
     place = f"{bucket}/made.lance"
     crosshape.add(made_folder, place, settings=MADE, workers=1)
-    words = ["--epochs", "1", "--batch-size", "4", "--set", "points=64", "--set", "encoding_points=64"]
-    slim = [
-        "--set",
-        "k=8",
-        "--set",
-        "edge_widths=[8,8,16]",
-        "--set",
-        "image_width=8",
-        "--set",
-        "image_size=32",
-    ]
-    assert main(["train", place, str(tmp_path / "run"), *words, *slim]) == 0
+    words = "--epochs 1 --batch-size 4 --points 64 --image-size 32 --set encoding_points=64".split()
+    assert main(["train", place, str(tmp_path / "run"), *words, *TINY]) == 0
     assert (tmp_path / "run" / "model.safetensors").exists()
     assert main(["embed", str(tmp_path / "run"), place]) == 0
     assert list(open_library(place).models().values()) == [12]

@@ -614,6 +614,15 @@ def test_methods_that_are_none_are_counted_as_one(service):
     assert "ZZZ" not in text and 'method="other"' in text
 
 
+def test_what_other_sites_send_uses_up_nothing_of_the_users_own(service):
+    client = client_of(service, per_second=1.0, burst=3)
+    foreign = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    for _ in range(20):
+        problem_of(client.get("/shapes", headers={"Host": "evil.example"}), 421, "unknown-host")
+        problem_of(client.get("/shapes", headers=foreign), 403, "other-site")
+    assert client.get("/shapes").status_code == 200
+
+
 def test_an_upload_is_not_compared_with_features_of_another_model(embedded_library, made_folder, tmp_path):
     import shutil
 

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
             "those removed before."
         )
     library = open_library(options.library)
-    names = [*options.names, *(gone_ones(library) if options.missing else [])]
+    names = [*options.names, *(missing_names(library) if options.missing else [])]
     if options.dry_run:
         for name in library.named(names):
             print_json({"name": name}) if options.json else print(printable(name))
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def gone_ones(library: Library) -> list[str]:
+def missing_names(library: Library) -> list[str]:
     """The names of the shapes whose files are gone. Raises CrosshapeError where all are: a disk that is not there."""
     from crosshape.errors import CrosshapeError
 

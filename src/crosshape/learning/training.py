@@ -169,7 +169,6 @@ def train(
                     say("gathering BatchNorm statistics of whole clouds and unchanged views")
                 if workers.first:
                     make_ready(learner.model, training, points, views, rows)
-                    learner.model.card["ready"] = True
                     learner.model.save(run)
         except KeyboardInterrupt:
             if workers.first:
@@ -212,6 +211,7 @@ def make_ready(
     if settings.encoding_points:
         model.point_count = min(settings.encoding_points, points.shape[1])
         calibrate(model, points, views, rows)
+    model.card["ready"] = True
 
 
 def tell(

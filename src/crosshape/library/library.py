@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -699,8 +699,10 @@ class Library:
         """
         found: set[str] = set()
         for name in names:
-            start = bisect.bisect_left(self.names, name) if name.endswith("/") else len(self)
-            below = list(itertools.takewhile(partial(_begins, name), self.names[start:]))
+            below: list[str] = []
+            if name.endswith("/"):  # whose next character is 0
+                ends = (bisect.bisect_left(self.names, end) for end in (name, name[:-1] + "0"))
+                below = self.names[slice(*ends)]
             if not below:
                 self._places([name])
             found |= set(below or [name])
@@ -783,15 +785,9 @@ def _is_gone(path: str) -> bool:
     """Whether nothing lies at a path; what may not be looked at is not gone."""
     try:
         os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
     return False
-
-
-def _begins(start: str, name: str) -> bool:
-    return name.startswith(start)
 
 
 def _newest(path: Path | Address) -> Any:

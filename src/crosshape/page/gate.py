@@ -166,10 +166,6 @@ class Gate:
         """Raise Problem for what may not pass; an answer where the gate itself has one."""
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         host = headers.get("host", "")
-        client = (scope.get("client") or ("local", 0))[0]
-        wait = self.requests.take(client)
-        if wait:
-            raise _slower(wait)
         if not self.knows(host):
             words = "This server is not known by that name. Start it with --name to reach it so."
             raise Problem(421, "unknown-host", words)
@@ -181,6 +177,11 @@ class Gate:
             foreign = True
         if foreign:
             raise Problem(403, "other-site", "Pages of other sites may not use this server.")
+        # Only now: what pages of other sites send must not use up what the user's own page may ask.
+        client = (scope.get("client") or ("local", 0))[0]
+        wait = self.requests.take(client)
+        if wait:
+            raise _slower(wait)
         if self.open > self.settings.at_once:
             words = f"{self.open - 1} requests are being answered. Try again in a moment."
             raise Problem(503, "too-many-at-once", words, {"Retry-After": "1"})
