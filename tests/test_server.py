@@ -442,7 +442,7 @@ def test_a_large_library_is_searched_by_its_index_which_is_made_meanwhile(large)
             [h["score"] for h in body["hits"]], [h.score for h in exact[kind]], atol=2e-6
         )
         note = re.fullmatch(
-            r"by index over 600 shapes; recall of the first ten measured: ([\d.]+)", body["note"]
+            r"Found by index over 600 shapes; recall of the first ten measured: ([\d.]+)\.", body["note"]
         )
         assert note and float(note[1]) >= index.RECALL and body["usual"] is None
     words = client.get("/search", params={"name": asked[0], "q": "0003"})
@@ -469,7 +469,7 @@ def test_tags_narrow_a_large_library_as_people_said(large):
         time.sleep(0.05)
     assert "The page learns from tags for up to 100 shapes" in state["why_not"]
     none = client.get("/search", params={"name": asked[0], "tag": "none"}).json()
-    assert none["hits"] == [] and none["note"] == "no shape has these facts"
+    assert none["hits"] == [] and none["note"] == "No shape has these facts."
 
 
 # The worker and its queue
@@ -1291,8 +1291,15 @@ def test_a_library_embedded_in_part_says_so(embedded_library, made_folder, tmp_p
     add(made_folder / "mug" / "mug_0.obj", tmp_path / "parts.lance", prefix="more", workers=1)
     service = Service(tmp_path / "parts.lance", str(embedded_library.path.parent / "run"))
     try:
-        about = client_of(service).get("/library").json()
-        assert about["model"] is None and "Not all shapes have features of one model" in about["why_not"]
-        problem_of(client_of(service).get("/search", params={"name": "mug/mug_1.stl"}), 409, "not-embedded")
+        client = client_of(service)
+        about = client.get("/library").json()
+        total = len(embedded_library)
+        assert about["model"] and about["why_not"].startswith(f"1 of {total + 1} shapes are left out")
+        answer = client.get("/search", params={"name": "mug/mug_1.stl", "top": 100}).json()
+        assert len(answer["hits"]) == total - 1 and answer["left_out"] == 1 and "embed" in answer["note"]
+        new = shape_id("more/mug_0.obj")
+        assert client.get(f"/shapes/{new}").json()["embedded"] is False
+        assert "has no features" in problem_of(client.get("/search", params={"id": new}), 409, "not-embedded")
+        assert "when all shapes have features" in problem_of(client.get("/map"), 409, "not-embedded")
     finally:
         service.close()

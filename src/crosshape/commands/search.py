@@ -6,7 +6,8 @@
 
 The score is a cosine: 1 is the same to the model, 0 has nothing in common. A file is prepared exactly as the
 shapes of the library were, and read by the model that embedded it. In a picture (PNG, JPEG, WebP) the object
-should stand on a plain ground. Several queries at once are answered by their mean score.
+should stand on a plain ground. Several queries at once are answered by their mean score. Shapes that are not embedded
+yet are left out; that is said, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
             print_json(vars(hit))
     else:
         print_table(["rank", "score", "name"], [[hit.rank, hit.score, hit.name] for hit in answer.hits])
-    return 0
+    return 1 if answer.left_out else 0
 
 
 def write_hits(path: str, library: Library, queries: list[str], answer: Answer) -> None:
@@ -127,7 +128,7 @@ def _asked(library: Library, queries: list[str]) -> list[Card]:
 
 def _words(answer: Answer) -> list[str]:
     """What is to be said beside the hits."""
-    lines = [f"Found {answer.note}."] if answer.note else []
+    lines = [answer.note] if answer.note else []
     if answer.nothing_like_this and answer.usual:
         lines.append(
             f"Nothing like this here: the best score is {answer.hits[0].score:.3f}; of the library's own shapes "

@@ -309,7 +309,8 @@ def in_turn(path: Path | Address) -> Iterator[None]:
 class Features:
     """Features of every shape of a library in the order of `names`: points, views (N, 512) float32.
 
-    `views` is the largest of a shape's views in each number; `each_view` (N, V, 512) is read when asked for.
+    `views` is the largest of a shape's views in each number; `each_view` (N, V, 512) is read when asked for. `known`
+    (N,) bool: which shapes have features of this model, the others' rows mean nothing; None where all have.
     """
 
     names: list[str]
@@ -317,6 +318,7 @@ class Features:
     views: np.ndarray
     model: str
     _library: Library = field(repr=False, compare=False)
+    known: np.ndarray | None = None
 
     @cached_property
     def each_view(self) -> np.ndarray:
@@ -414,12 +416,12 @@ class Library:
         dtype: Any,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(N, *shape): a column of fixed-size lists, in the order of the names."""
+        """(N, *shape): a column of fixed-size lists, in the order of the names; zeros where a shape has none."""
         if out is None:
-            out = np.empty((len(self) if names is None else len(names), *shape), dtype)
+            out = np.zeros((len(self) if names is None else len(names), *shape), dtype)
         for rows, batch in self._blocks([column], names):
-            values = batch.column(0).flatten().to_numpy(zero_copy_only=False)
-            out[rows] = values.reshape(len(rows), *shape)
+            there, values = filled(rows, batch.column(0))
+            out[there] = values.reshape(len(there), *shape)
         return out
 
     def facts(self) -> pa.Table:
@@ -534,8 +536,29 @@ class Library:
 
     def models(self) -> Counter[str | None]:
         """How many shapes have features of which model; None counts those without."""
-        with lance_words(self.path, "read"):
-            return Counter(self.dataset.to_table(columns=["model"])["model"].to_pylist())
+        kept = self.__dict__.get("_models")
+        if kept is None or kept[0] != self.version:
+            with lance_words(self.path, "read"):
+                found = Counter(self.dataset.to_table(columns=["model"])["model"].to_pylist())
+            kept = self.__dict__["_models"] = (self.version, found)
+        return Counter(kept[1])
+
+    def leading_model(self, run: str | os.PathLike[str] = "RUN") -> tuple[str, int]:
+        """The model that most shapes have features of (of equals the first by name), and how many shapes have.
+
+        Raises CrosshapeError where there are no shapes, or none has any; `run` is named in its text.
+        """
+        if not len(self):
+            raise CrosshapeError(
+                f"{self.path} holds no shapes. Add some: {command('add', 'SHAPES', self.path)}"
+            )
+        counts = [(-count, model) for model, count in self.models().items() if model is not None]
+        if not counts:
+            raise CrosshapeError(
+                f"{self.path} has no features yet. Make them: {command('embed', run, self.path)}"
+            )
+        count, model = min(counts)
+        return model, -count
 
     def model_source(self, model_id: str) -> str | None:
         """Where `embed` had the model with this fingerprint: a run folder, or the name of a shipped model."""
@@ -564,6 +587,11 @@ class Library:
 
         return search(self, query, top=top, **choices)
 
+    def model_of(self, name: str) -> str | None:
+        """The fingerprint of the model that a shape's features are of, or None. Raises CrosshapeError."""
+        with lance_words(self.path, "read"):
+            return self.dataset.take(self._places([name]), columns=["model"])["model"][0].as_py()
+
     def without_features(self, model_id: str, places: range | None = None) -> list[str]:
         """The names of shapes that have no features of this model, in the order they are stored; of some places."""
         with lance_words(self.path, "read"):
@@ -573,28 +601,26 @@ class Library:
         pairs = zip(table["name"].to_pylist(), table["model"].to_pylist(), strict=True)
         return [name for name, model in pairs if model != model_id]
 
-    def features(self, model_id: str | None = None, run: str | os.PathLike[str] = "RUN") -> Features:
-        """The features of all shapes, made by the model with this fingerprint (by any one model if None).
+    def features(
+        self, model_id: str | None = None, run: str | os.PathLike[str] = "RUN", *, partly: bool = False
+    ) -> Features:
+        """The features of all shapes, made by the model with this fingerprint (by the one of most shapes if None).
 
-        Raises CrosshapeError where some are absent or were made by another model; `run` is named in its text.
+        Raises CrosshapeError where some are absent or were made by another model, unless `partly`; `run` is named in
+        its text.
         """
         again = command("embed", run, self.path)
+        leading, _ = self.leading_model(run)
         models = self.models()
         missing = models.pop(None, 0)
-        if not len(self):
-            raise CrosshapeError(
-                f"{self.path} holds no shapes. Add some: {command('add', 'SHAPES', self.path)}"
-            )
-        if not models:
-            raise CrosshapeError(f"{self.path} has no features yet. Make them: {again}")
-        wanted = model_id or str(next(iter(models)))
+        wanted = model_id or leading
         others = sorted(model for model in models if model and model != wanted)
         if others and wanted not in models:
             raise CrosshapeError(
                 f"{self.path} was embedded by model {', '.join(others)}, this run is {wanted}. "
                 f"Embed again: {again}"
             )
-        if others or missing:
+        if (others or missing) and not partly:
             parts = [f"{models[wanted]:,} of {len(self):,} shapes by model {wanted}"]
             parts += [f"{models[model]:,} by {model}" for model in others]
             parts += [f"{missing:,} not yet"] if missing else []
@@ -603,7 +629,12 @@ class Library:
             )
         points = self._numbers("feature_points", None, (FEATURES,), np.float32)
         views = self._numbers("feature_views", None, (FEATURES,), np.float32)
-        return Features(self.names, points, views, wanted, self)
+        known = None
+        if others or missing:
+            known = np.zeros(len(self), bool)
+            for rows, batch in self._blocks(["model"], None):
+                known[rows] = np.array([one == wanted for one in batch.column(0).to_pylist()], bool)
+        return Features(self.names, points, views, wanted, self, known)
 
     def write_features(
         self, model_id: str, names: Sequence[str], points: np.ndarray, views: np.ndarray
@@ -826,6 +857,13 @@ def _stored_settings(path: Path | Address, schema: pa.Schema) -> PrepareSettings
     except (ValueError, TypeError, KeyError) as error:
         raise CrosshapeError(f"{path} is damaged or not a library of this crosshape: {error}") from error
     return settings
+
+
+def filled(rows: np.ndarray, column: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Those of rows (B,) that have a list in a column of fixed-size lists, and the numbers of these lists."""
+    if column.null_count:
+        rows = rows[column.is_valid().to_numpy(zero_copy_only=False)]
+    return rows, column.flatten().to_numpy(zero_copy_only=False)
 
 
 def _fixed(values: np.ndarray) -> pa.FixedSizeListArray:

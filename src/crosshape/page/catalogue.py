@@ -98,10 +98,10 @@ class Snapshot:
         return known, np.array([number.get(label, -1) for label in first], np.int64)
 
     def gallery(self) -> Gallery:
-        """The features, ready to be asked; read once. Raises CrosshapeError where there are none."""
+        """The features, ready to be asked; read once. Raises CrosshapeError where no shape has any."""
         with self._lock:
             if self._gallery is None:
-                self._gallery = gallery(self.library)
+                self._gallery = gallery(self.library, partly=True)
             return self._gallery
 
     def find(self, one: str) -> int:

@@ -34,7 +34,7 @@ from crosshape.page.problems import Problem, plain
 from crosshape.page.review import marks_table
 from crosshape.page.service import Service, Upload, compared
 from crosshape.search.pictures import PICTURES
-from crosshape.search.query import Answer, Sought
+from crosshape.search.query import Answer, Sought, left_out
 from crosshape.shapes.files import FORMATS
 
 VIEWS = ("shape", "compare", "atlas", "review", "found", "tagging")
@@ -112,7 +112,8 @@ class Usual(BaseModel):
 
 class Hits(BaseModel):
     """The answer to a search. query: what was asked, or its kind is `several` and `queries` tells them; token: the
-    address of an upload's answer, `/search/TOKEN`; note: how the hits were found, where not every shape was compared.
+    address of an upload's answer, `/search/TOKEN`; note: how the hits were found, where not every shape was compared;
+    left_out: how many have no features yet.
     """
 
     query: dict[str, Any]
@@ -121,6 +122,7 @@ class Hits(BaseModel):
     usual: Usual | None
     nothing_like_this: bool
     note: str
+    left_out: int
     milliseconds: float
     token: str | None = None
 
@@ -326,7 +328,7 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
     def about(now: Now) -> Any:
         """What the library holds and what can be asked of it."""
         try:
-            model, why_not = service.fingerprint(now), None
+            model, why_not = service.fingerprint(now), left_out(now.library)[0] or None
         except Problem as problem:
             model, why_not = None, problem.detail
         counts: dict[str, int] = {}
@@ -375,7 +377,7 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
             "written": written,
             "changed": facts["modified"],
             "views": now.library.settings.views,
-            "embedded": facts["model"] is not None,
+            "embedded": facts["model"] is not None and facts["model"] == now.library.leading_model()[0],
         }
 
     @app.get("/shapes/{id}/views/{view}.png", response_class=Response, tags=["library"])
@@ -669,6 +671,7 @@ def told(now: Snapshot, answer: Answer, over: str, asked: dict[str, Any], begun:
         "usual": usual,
         "nothing_like_this": answer.nothing_like_this,
         "note": answer.note,
+        "left_out": answer.left_out,
         "milliseconds": round((time.perf_counter() - begun) * 1000, 2),
         "token": asked.get("token"),
     }

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosshape.errors import CrosshapeError, UnreadableShape, command
+from crosshape.errors import CrosshapeError, UnreadableShape
 from crosshape.library.library import open_library
 from crosshape.page import layout
 from crosshape.page.catalogue import Catalogue, Filters, Kept, Snapshot
@@ -146,17 +146,11 @@ class Service:
             return self._model[1]
 
     def fingerprint(self, snapshot: Snapshot) -> str:
-        """The model whose features all shapes have. Raises Problem where there is none."""
-        path = snapshot.library.path
-        models = snapshot.library.models()
-        without = models.pop(None, 0)
-        if not models:
-            words = f"The library has no features yet. Make them: {command('embed', 'RUN', path)}"
-            raise Problem(409, "not-embedded", words)
-        if without or len(models) > 1:
-            words = f"Not all shapes have features of one model. Make them: {command('embed', 'RUN', path)}"
-            raise Problem(409, "not-embedded", words)
-        return str(next(iter(models)))
+        """The model whose features most shapes have. Raises Problem where none has any."""
+        try:
+            return snapshot.library.leading_model()[0]
+        except CrosshapeError as error:
+            raise Problem(409, "not-embedded", str(error)) from None
 
     def like(
         self,
@@ -185,7 +179,8 @@ class Service:
             usual = (
                 query.usual_scores(library, shapes, over, picture) if calibrate and len(what) == 1 else None
             )
-            return Answer(query.ranked(scores, shapes, what, top, self.mask(snapshot, filters)), usual)
+            hits = query.ranked(scores, shapes, what, top, self.mask(snapshot, filters))
+            return Answer(hits, usual, *query.left_out(library))
         except CrosshapeError as error:
             raise Problem(409, "cannot-search", str(error)) from None
 
@@ -254,6 +249,8 @@ class Service:
             if len(snapshot) > query.EXACT:
                 return query.sought(snapshot.library, [snapshot.names[row]])[0]
             shapes = snapshot.gallery()
+            if shapes.known is not None and not shapes.known[row]:
+                raise CrosshapeError(query.without(snapshot.library, snapshot.names[row]))
         except CrosshapeError as error:
             raise Problem(409, "not-embedded", str(error)) from None
         return Sought(shapes.points[row], shapes.views[row], None, snapshot.names[row])
@@ -468,8 +465,10 @@ class Map:
         self._worker = Worker("map", 4)
 
     def places(self, snapshot: Snapshot) -> tuple[NDArray[np.float32], bool]:
-        """(N, 2) in the unit square, and whether these are final. Raises Problem where there are no features."""
+        """(N, 2) in the unit square, and whether these are final. Raises Problem where not all have features."""
         fingerprint = self.service.fingerprint(snapshot)
+        if missing := query.left_out(snapshot.library)[0]:
+            raise Problem(409, "not-embedded", f"The map is drawn when all shapes have features. {missing}")
         text = "\n".join((fingerprint, *snapshot.names)).encode("utf-8", "surrogatepass")
         key = f"{fingerprint}-{hashlib.sha256(text).hexdigest()[:16]}"
         with self._lock:

@@ -238,12 +238,14 @@ def _one_file(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _features(library: Library, rows: Sequence[int]) -> np.ndarray | None:
-    """(N, 1024) both features of unit length, or None where the library is not embedded by one model."""
+    """(N, 1024) both features of unit length, zeros for shapes that have none; None where no shape has any."""
     from crosshape.search.query import unit
 
-    if len(library.models()) != 1 or None in library.models():
+    if not set(library.models()) - {None}:
         return None
-    features = library.features()
+    features = library.features(partly=True)
+    if features.known is not None:
+        features.points[~features.known] = features.views[~features.known] = 0.0
     return np.concatenate([unit(features.points), unit(features.views)], axis=1)[list(rows)] / np.sqrt(2)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from crosshape.files import parse_json
 from crosshape.library.library import lance_words
-from crosshape.search.query import Answer, Hit, Sought, Where, best, filtered, unit
+from crosshape.search.query import Answer, Hit, Sought, Where, best, filtered, left_out, unit
 from crosshape.settings import FEATURES
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Wh
     condition = where.sql() if where else None
     if condition:
         filtered(library, f"({condition}) AND false")  # says what is wrong with it
+    condition = " AND ".join(f"({one})" for one in (condition, of_model(library)) if one) or None
+    missing, count = left_out(library)
     found: dict[str, tuple[str, np.ndarray, np.ndarray]] = {}
     recalls = []
     for kind, vector in vectors.items():
@@ -68,7 +70,7 @@ def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Wh
         found.update(_rows(table))
     names = sorted(found)
     if not names:
-        return Answer([], None, "no shape has these facts")
+        return Answer([], None, f"No shape has these facts. {missing}".rstrip(), count)
     scores = np.zeros(len(names), np.float32)
     for place, kind in enumerate(COLUMNS, 1):
         if kind in vectors:
@@ -81,8 +83,16 @@ def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Wh
         Hit(rank, round(float(scores[row]), 6), names[row], found[names[row]][0])
         for rank, row in enumerate(rows, 1)
     ]
-    note = f"by index over {len(library):,} shapes; recall of the first ten measured: {min(recalls):.3f}"
-    return Answer(hits, None, note)
+    note = (
+        f"Found by index over {len(library):,} shapes; recall of the first ten measured: {min(recalls):.3f}."
+    )
+    return Answer(hits, None, f"{note} {missing}".rstrip(), count)
+
+
+def of_model(library: Library) -> str | None:
+    """The condition of SQL that a row has features of the model that most have; None where all have."""
+    model, count = library.leading_model()
+    return None if count == len(library) else f"model = '{model}'"
 
 
 def combined(what: Sequence[Sought], over: str) -> dict[str, np.ndarray]:
@@ -126,8 +136,8 @@ def ready(library: Library, column: str) -> Index:
 
 
 def known(library: Library, column: str) -> Index | None:
-    """The index of a column as it was measured; None where it is missing, or knows less than half of the rows: shapes
-    came, or were embedded anew.
+    """The index of a column as it was measured; None where it is missing, or knows less than half of the rows that have
+    features: shapes came, or were embedded anew.
     """
     with lance_words(library.path, "read"):
         text = library.dataset.config().get(f"crosshape.index.{column}")
@@ -141,7 +151,7 @@ def known(library: Library, column: str) -> Index | None:
     except (ValueError, TypeError, KeyError, OverflowError):  # none, or not ours: made again
         return None
     sound = 0 < found.cells <= 1 << 20 and 0 < found.refine <= 1000 and 0 <= found.recall <= 1
-    return found if sound and len(library) <= 2 * min(found.rows, sum(held)) else None
+    return found if sound and library.leading_model()[1] <= 2 * min(found.rows, sum(held)) else None
 
 
 def make(library: Library, column: str) -> Index:
@@ -170,26 +180,32 @@ def make(library: Library, column: str) -> Index:
 def measure(library: Library, column: str) -> Index:
     """How widely the index must be searched for RECALL, on TRIALS shapes of the library against all others."""
     random = np.random.default_rng(0)
-    rows = np.sort(random.choice(len(library), min(TRIALS, len(library)), replace=False))
+    condition, (model, count) = of_model(library), library.leading_model()
+    stored = library.dataset.to_table(columns=["model"])["model"].to_pylist()
+    places = np.array([place for place, one in enumerate(stored) if one == model])
+    rows = np.sort(random.choice(places, min(TRIALS, count), replace=False))
     table = library.dataset.take(rows.tolist(), columns=["name", column])
     asked = table[column].combine_chunks().flatten().to_numpy().reshape(-1, FEATURES)
-    exact = exact_nearest(library, column, asked, 10)
+    exact = exact_nearest(library, column, asked, 10, condition)
     recall = 0.0
     for cells, refine in WIDTHS:
-        how = Index(len(library), cells, refine, 0.0)
-        hits = [set(nearest(library, column, v, 10, how)["name"].to_pylist()) for v in asked]
+        how = Index(count, cells, refine, 0.0)
+        hits = [set(nearest(library, column, v, 10, how, condition)["name"].to_pylist()) for v in asked]
         recall = float(np.mean([len(a & b) / len(b) for a, b in zip(hits, exact, strict=True)]))
         if recall >= RECALL:
             break
-    return Index(len(library), cells, refine, round(recall, 4))
+    return Index(count, cells, refine, round(recall, 4))
 
 
-def exact_nearest(library: Library, column: str, asked: np.ndarray, count: int) -> list[set[str]]:
+def exact_nearest(
+    library: Library, column: str, asked: np.ndarray, count: int, condition: str | None = None
+) -> list[set[str]]:
     """The names of the `count` rows nearest to each of asked (Q, 512), every row compared, read in blocks."""
     asked = unit(asked)
     scores = np.full((len(asked), 0), 0, np.float32)
     names = np.empty((len(asked), 0), dtype=object)
-    for batch in library.dataset.scanner(columns=["name", column], batch_size=8192).to_batches():
+    scanner = library.dataset.scanner(columns=["name", column], filter=condition, batch_size=8192)
+    for batch in scanner.to_batches():
         block = unit(batch.column(1).flatten().to_numpy().reshape(-1, FEATURES))
         scores = np.concatenate([scores, asked @ block.T], axis=1)
         fresh = np.broadcast_to(np.array(batch.column(0).to_pylist(), dtype=object), (len(asked), len(block)))

@@ -159,11 +159,16 @@ class Usual:
 
 @dataclass(frozen=True)
 class Answer:
-    """Hits, best first; what is usual here (None for small libraries); a note on how they were found."""
+    """Hits, best first; what is usual here (None for small libraries); how they were found, in sentences, if not all
+    shapes were compared.
+
+    left_out: shapes that were not compared, for they have no features of the model that most shapes have.
+    """
 
     hits: list[Hit]
     usual: Usual | None = None
     note: str = ""
+    left_out: int = 0
 
     @property
     def nothing_like_this(self) -> bool:
@@ -173,7 +178,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Gallery:
-    """All shapes of a library at one version: names, paths, features (N, 512) float32 of unit length."""
+    """All shapes of a library at one version: names, paths, features (N, 512) float32 of unit length.
+
+    known (N,) bool: which shapes have features of this model; None where all have.
+    """
 
     names: list[str]
     paths: list[str]
@@ -181,6 +189,7 @@ class Gallery:
     views: np.ndarray
     model: str
     version: int
+    known: np.ndarray | None = None
 
 
 def search(
@@ -197,8 +206,9 @@ def search(
 
     query: a shape file, a picture, the name of a shape in the library, or several of them; a file that exists
     comes before a name. over: points, views or both; a picture has views only. model: what embedded the
-    library, where it is no longer where it was. Raises CrosshapeError for a query that is neither, a file that
-    gives no shape, a library without features, another model.
+    library, where it is no longer where it was. Shapes without features of the model that most have are left out
+    (`ask` counts them). Raises CrosshapeError for a query that is neither, a file that gives no shape, a library
+    without features, another model.
     """
     return ask(library, query, top=top, over=over, where=where, model=model, limits=limits).hits
 
@@ -228,24 +238,43 @@ def ask(
     _check_over(what, over)
     if len(library) > EXACT:
         return index.ask(library, what, top, over, where)
-    shapes = gallery(library)
+    shapes = gallery(library, partly=True)
     scores = scores_of(library, shapes, what, over)
     usual = None
     if calibrate and len(what) == 1:  # the mean over several is lower by nature
         usual = usual_scores(library, shapes, over, what[0].picture is not None)
-    return Answer(ranked(scores, shapes, what, top, allowed(library, shapes, where)), usual)
+    hits = ranked(scores, shapes, what, top, allowed(library, shapes, where))
+    return Answer(hits, usual, *left_out(library))
 
 
-def gallery(library: Library) -> Gallery:
-    """The library's shapes, ready to be asked; read once for each version. Raises CrosshapeError."""
+def gallery(library: Library, *, partly: bool = False) -> Gallery:
+    """The library's shapes, ready to be asked; read once for each version.
+
+    partly: also where not all have features of one model. Raises CrosshapeError.
+    """
     kept = library.__dict__.get("_gallery")
     if kept is None or kept.version != library.version:
-        features = library.features(run=run_named(library))
+        features = library.features(run=run_named(library), partly=partly)
         paths = library.facts()["path"].to_pylist()
         points, views = unit(features.points), unit(features.views)
-        kept = Gallery(features.names, paths, points, views, features.model, library.version)
+        kept = Gallery(features.names, paths, points, views, features.model, library.version, features.known)
         library.__dict__["_gallery"] = kept
+    elif kept.known is not None and not partly:
+        library.features(run=run_named(library))  # says what is missing
     return kept
+
+
+def left_out(library: Library) -> tuple[str, int]:
+    """What is said of shapes that search leaves out, "" for none, and how many they are."""
+    model, count = library.leading_model()
+    total = len(library)
+    if count == total:
+        return "", 0
+    again = command("embed", run_named(library), library.path)
+    return (
+        f"{total - count:,} of {total:,} shapes are left out, for they have no features of model {model} yet. "
+        f"Make them: {again}"
+    ), total - count
 
 
 def sought(
@@ -294,18 +323,23 @@ def fused(points: np.ndarray, views: np.ndarray, one: Sought, over: str) -> np.n
 
 def best_views(library: Library, pictures: np.ndarray) -> np.ndarray:
     """pictures (Q, 512) of unit length -> (Q, N): the largest cosine with a view of each shape; read in blocks."""
-    out = np.empty((len(pictures), len(library)), np.float32)
+    from crosshape.library.library import filled
+
+    out = np.zeros((len(pictures), len(library)), np.float32)
     views = library.settings.views
     for rows, batch in library._blocks(["feature_each_view"], None):
-        each = batch.column(0).flatten().to_numpy(zero_copy_only=False).reshape(-1, FEATURES)
-        out[:, rows] = (pictures @ unit(each).T).reshape(len(pictures), len(rows), views).max(axis=2)
+        there, values = filled(rows, batch.column(0))
+        each = unit(values.reshape(-1, FEATURES))
+        out[:, there] = (pictures @ each.T).reshape(len(pictures), len(there), views).max(axis=2)
     return out
 
 
 def ranked(
     scores: np.ndarray, shapes: Gallery, what: Sequence[Sought], top: int, keep: np.ndarray | None = None
 ) -> list[Hit]:
-    """The `top` shapes by score, without those that are sought by name and those that are not kept."""
+    """The `top` shapes by score, without those that are sought by name, not kept, or without features."""
+    if shapes.known is not None:
+        keep = shapes.known if keep is None else keep & shapes.known
     left = len(scores) if keep is None else int(keep.sum())
     if keep is not None:
         scores = np.where(keep, scores, -np.inf)
@@ -335,13 +369,13 @@ def usual_scores(library: Library, shapes: Gallery, over: str, picture: bool) ->
 
     ASKED shapes are asked, chosen by a fixed seed. None for fewer than 20 shapes: that would say nothing.
     """
-    count = len(shapes.names)
-    if count < 20:
+    known = np.arange(len(shapes.names)) if shapes.known is None else np.flatnonzero(shapes.known)
+    if len(known) < 20:
         return None
     key = ("_usual", over, picture, shapes.version)
     if key not in library.__dict__:
         random = np.random.default_rng(0)
-        rows = np.sort(random.choice(count, min(ASKED, count), replace=False))
+        rows = known[np.sort(random.choice(len(known), min(ASKED, len(known)), replace=False))]
         if picture:
             names = [shapes.names[row] for row in rows]
             each = library._numbers(
@@ -357,6 +391,7 @@ def usual_scores(library: Library, shapes: Gallery, over: str, picture: bool) ->
                 ]
             )
         scores[np.arange(len(rows)), rows] = -np.inf
+        scores = scores[:, known]
         library.__dict__[key] = Usual(np.sort(scores.max(axis=1)))  # type: ignore[index]
     return library.__dict__[key]  # type: ignore[index]
 
@@ -465,31 +500,37 @@ def library_model(
 
 
 def _embedded_by(library: Library) -> str:
-    """The fingerprint of the one model that embedded all of the library. Raises CrosshapeError."""
-    if len(library) <= EXACT:
-        return gallery(library).model
-    models = library.models()
-    if len(models) != 1 or None in models:
-        library.features(run=run_named(library))  # says what is wrong
-    return str(next(iter(models)))
+    """The fingerprint of the model that embedded most of the library. Raises CrosshapeError."""
+    return library.leading_model(run_named(library))[0]
 
 
 def _named(library: Library, name: str) -> Sought:
     """A shape of the library by its exact name. Raises CrosshapeError, offering the nearest ones."""
+    model = _embedded_by(library)
+    place = place_of(library.names, name)
+    if place is None:
+        raise CrosshapeError(_unknown(name, library.path, library.names))
     if len(library) <= EXACT:
-        shapes = gallery(library)
-        place = place_of(shapes.names, name)
-        if place is not None:
-            return Sought(shapes.points[place], shapes.views[place], None, name)
-    elif (place := place_of(library.names, name)) is not None:
-        _embedded_by(library)
-        name = library.names[place]
-        points, views = (
-            unit(library._numbers(column, [name], (FEATURES,), np.float32)[0])
-            for column in ("feature_points", "feature_views")
-        )
-        return Sought(points, views, None, name)
-    raise CrosshapeError(_unknown(name, library.path, library.names))
+        shapes = gallery(library, partly=True)
+        if shapes.known is not None and not shapes.known[place]:
+            raise CrosshapeError(without(library, name))
+        return Sought(shapes.points[place], shapes.views[place], None, name)
+    name = library.names[place]
+    if library.model_of(name) != model:
+        raise CrosshapeError(without(library, name))
+    points, views = (
+        unit(library._numbers(column, [name], (FEATURES,), np.float32)[0])
+        for column in ("feature_points", "feature_views")
+    )
+    return Sought(points, views, None, name)
+
+
+def without(library: Library, name: str) -> str:
+    """What is said of a shape that cannot be asked for yet."""
+    return (
+        f"'{name}' has no features of model {_embedded_by(library)} yet. "
+        f"Make them: {command('embed', run_named(library), library.path)}"
+    )
 
 
 def _check_over(what: Sequence[Sought], over: str) -> None:

@@ -69,7 +69,7 @@ function together(asked, about, over, more, go) {
 
 /** How the hits were found, where not every shape was compared. */
 export function note_of(answer) {
-  return answer.note ? h("p", { class: "soft numbers", id: "how" }, `Found ${answer.note}.`) : null;
+  return answer.note ? h("p", { class: "soft numbers", id: "how" }, answer.note) : null;
 }
 
 /** Whether the best hit means anything in this library. */
