@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import sys
 from dataclasses import replace
@@ -16,6 +18,8 @@ from crosshape.benchmark.chart import write_chart
 from crosshape.benchmark.measuring import Absent, Outcome, compare, machine
 from crosshape.benchmark.plain import PlainDGCNN, PlainResNet18, joint_step
 from crosshape.cli import main
+from crosshape.errors import CrosshapeError
+from crosshape.learning import training
 from crosshape.networks.edges import EdgeConv, edge_max_norm, edge_max_norm_torch
 from crosshape.networks.images import ImageNetwork
 from crosshape.networks.neighbours import nearest_neighbours
@@ -106,21 +110,40 @@ def test_an_edge_conv_gives_float32_whatever_it_reads():
         assert layer(x, near).dtype == layer.eval()(x, near).dtype == torch.float32
 
 
-def test_the_plain_joint_step_has_the_loss_of_recipe_paper():
+def test_the_plain_joint_step_has_the_loss_and_the_gradients_of_recipe_paper(monkeypatch):
+    monkeypatch.setattr(
+        training, "autocast", lambda device: contextlib.nullcontext()
+    )  # float32 on both sides
     learner = parts._learner(4, 64, 32, "cpu", 8)
     data = learner.batch(0)
     model = learner.model
-    ours = learner.losses(data)["loss"].detach()
-    judge = torch.nn.Sequential(model.correspondence.first, torch.nn.ReLU(), model.correspondence.second)
-    images, points = PlainResNet18(model.images), PlainDGCNN(model.points)
-    optimiser = torch.optim.SGD(points.parameters(), lr=0.0)
-    plain = joint_step(images, points, judge, optimiser, *data[:3])
-    torch.testing.assert_close(ours, plain, rtol=0.05, atol=0.05)  # ours may be in bfloat16
+    judge = copy.deepcopy(
+        torch.nn.Sequential(model.correspondence.first, torch.nn.ReLU(), model.correspondence.second)
+    )
+    images, points = PlainResNet18(model.images).train(), PlainDGCNN(model.points).train()
+    found = learner.losses(data)["loss"]
+    found.backward()
+    groups = [p for module in (images, points, judge) for p in module.parameters()]
+    plain = joint_step(images, points, judge, torch.optim.SGD(groups, lr=0.0), *data[:3])
+    torch.testing.assert_close(found.detach(), plain, rtol=1e-5, atol=1e-5)
+    whole = [*model.images.parameters(), *model.points.parameters(), *model.correspondence.parameters()]
+    norm = torch.sqrt(sum((p.grad**2).sum() for p in whole if p.grad is not None)).item()
+    scale = min(1.0, 10.0 / norm)  # the plain step clips
+    pairs = [
+        (model.correspondence.first, judge[0]),
+        (model.points.head, points.head),
+        (model.points.edges[0].linear, points.convolutions[0][0]),
+        (model.images.conv1, images.conv1),
+    ]
+    for mine, theirs in pairs:
+        grad = theirs.weight.grad.view_as(mine.weight)
+        assert grad.norm() > 0
+        assert (mine.weight.grad * scale - grad).norm() < 1e-2 * grad.norm()
 
 
 def test_full_sort_finds_what_search_finds(random):
-    gallery, query = random.normal(size=(500, 32)), random.normal(size=32)
-    found = best(unit(gallery) @ unit(query), 10)
+    gallery, query = unit(random.normal(size=(500, 32))), unit(random.normal(size=32))
+    found = best(gallery @ query, 10)
     assert np.array_equal(found, scripts.full_sort(gallery, query, 10))
 
 
@@ -282,3 +305,19 @@ def test_quick_parts_run(part, capsys):
 def test_wrong_usage_is_refused(words, text, capsys):
     assert main(["benchmark", *words]) == 2
     assert capsys.readouterr().err == f"crosshape: {text}\n"
+
+
+def idle(side, device, items):
+    """A case for the tests: the plain side manages none of its items."""
+    return lambda: 0 if side == "plain" else 2, items
+
+
+def test_a_side_that_did_nothing_has_no_rate():
+    with pytest.raises(CrosshapeError, match="could do none of its items"):
+        compare("p", "c", "test_benchmark:idle", "items/s", {"items": 2}, threads=1, repeats=1)
+
+
+@pytest.mark.parametrize("words", [["--part", "search"], ["--repeats", "2"], ["--shapes", "."]])
+def test_what_says_nothing_to_scaling_is_refused(words, capsys):
+    assert main(["benchmark", "--scaling", "--quick", *words]) == 2
+    assert f"{words[0]} {words[1]} says nothing to --scaling" in capsys.readouterr().err

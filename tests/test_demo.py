@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from conftest import TINY
 
@@ -107,3 +108,17 @@ def test_wrong_usage(words, tmp_path, capsys):
     assert main(["demo", str(tmp_path / "new"), *words]) == 2
     assert words[0] in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_the_machine_learns_from_seen_shapes_and_is_asked_about_new_ones(monkeypatch):
+    from crosshape.tasks import recognition
+
+    seen, new = np.arange(24.0).reshape(12, 2), -np.arange(16.0).reshape(8, 2)
+    labels = np.repeat([0, 1], 6), np.repeat([0, 1], 4)
+    plain, asked = recognition.recognise, []
+    monkeypatch.setattr(recognition, "recognise", lambda *given: asked.append(given) or plain(*given))
+    source = demo.Encoded((seen, new), (seen + 100, new - 100), np.stack([new, new], axis=1))
+    demo.measured({demo.TRAINED: [source]}, labels, [f"{i}" for i in range(8)])
+    assert len(asked) == 2
+    for given, (learned, tested) in zip(asked, (source.points, source.views), strict=True):
+        assert given[0] is learned and given[1] is labels[0] and given[2] is tested and given[3] is labels[1]

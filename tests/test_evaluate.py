@@ -9,6 +9,7 @@ import pytest
 from conftest import TINY
 
 from crosshape.cli import main
+from crosshape.commands.evaluate import make_sources
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.networks.model import untrained_model
 from crosshape.shapes.layouts import Item, Layout
@@ -409,3 +410,73 @@ def test_what_a_lower_limit_left_out_is_not_left_out_for_ever(clouds, tmp_path):
 
     assert [name for name, _ in opened(Limits(max_bytes=50_000)).skipped] == ["bar/05.npy"]
     assert opened(Limits()).skipped == ()
+
+
+def test_the_untrained_rows_are_other_networks_that_saw_training_shapes_only(run, clouds, monkeypatch):
+    from types import SimpleNamespace
+
+    from crosshape.networks import model as networks
+
+    model, data = networks.load_model(run), open_data(clouds, image_size=16)
+    asked, seen = [], []
+    plain = networks.untrained_model
+
+    def spy(*given, **named):
+        seen.append((named["seed"], named["clouds"], named["views"]))
+        return plain(*given, **named)
+
+    monkeypatch.setattr(networks, "untrained_model", spy)
+    options = SimpleNamespace(layer="all", untrained=False, baselines=True, d2=False)
+    run_, untrained, d2 = make_sources(data, model, lambda other: asked.append(other.fingerprint), options)
+    for source in (run_, untrained):
+        for seed in (0, 1):
+            source.features(seed)
+    assert asked[0] == model.fingerprint and len(set(asked)) == 3, "the run once, two seeds of random weights"
+    points, views = data.arrays
+    for seed, given, pictures in seen:
+        rows = np.flatnonzero(~data.test(seed))
+        assert {cloud.tobytes() for cloud in given} <= {points[row].tobytes() for row in rows}
+        assert {view.tobytes() for view in pictures} <= {views[row].tobytes() for row in rows}
+    assert d2.name == "D2"
+
+
+def test_small_classes_without_a_test_shape_are_said(run, clouds, tmp_path, cache, capsys):
+    import shutil
+
+    for name, count in (("bar", 10), ("block", 10), ("tower", 3)):
+        (tmp_path / name).mkdir()
+        for file in sorted((clouds / name).iterdir())[:count]:
+            shutil.copy(file, tmp_path / name)
+    out = tmp_path / "out"
+    assert main(words(run, "retrieval-3d", tmp_path, "--cache", cache, "--out", out)) == 0
+    assert (
+        "1 classes are too small for this fifth and have no test shape (first: tower)"
+        in capsys.readouterr().err
+    )
+    assert "too small" in json.loads((out / "results.json").read_text())["data"]["warnings"][-1]
+
+
+def test_a_drawn_side_does_not_depend_on_what_can_be_read(clouds, tmp_path):
+    import shutil
+
+    shutil.copytree(clouds, tmp_path / "data")
+    whole = open_data(tmp_path / "data", image_size=16)
+    sides = dict(zip(whole.names.tolist(), whole.test(3).tolist(), strict=True))
+    for name in whole.names[:4]:
+        (tmp_path / "data" / name).write_bytes(b"no cloud")
+    some = open_data(tmp_path / "data", image_size=16)
+    assert len(some.skipped) == 4 and len(some) == len(whole) - 4
+    assert dict(zip(some.names.tolist(), some.test(3).tolist(), strict=True)).items() <= sides.items()
+
+
+def test_what_was_killed_in_preparing_goes_after_a_day(clouds, tmp_path):
+    import os
+    import time
+
+    old, new = tmp_path / ".preparing-old", tmp_path / ".preparing-new"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "views.npy").write_bytes(b"half")
+    os.utime(old, (time.time() - 100_000,) * 2)
+    open_data(clouds, image_size=16, cache=tmp_path)
+    assert not old.exists() and new.exists()

@@ -500,6 +500,8 @@ def test_points_that_are_no_numbers_are_unreadable(tmp_path):
             r"holds no shapes in the layout 'csv' .* 1 shapes that the CSV names are absent",
         ),
         ("path,label\na.npy,b\na.npy,c\n", "names the same shape twice: a.npy"),
+        ("path,label,split\na.npy,b,train\n./a.npy,b,test\n", "names the same shape twice: a.npy"),
+        (f"path,label\n{'a' * 200_000},b\n", r"shapes.csv line \d: field larger than"),
     ],
 )
 def test_csv_that_cannot_be_meant(tmp_path, text, problem):
@@ -507,6 +509,66 @@ def test_csv_that_cannot_be_meant(tmp_path, text, problem):
     write(tmp_path / "shapes.csv", text)
     with pytest.raises(CrosshapeError, match=problem):
         open_layout(tmp_path / "shapes.csv")
+
+
+def test_a_csv_that_is_no_text(tmp_path):
+    (tmp_path / "shapes.csv").write_bytes("path,label\nh\xf6he.npy,b\n".encode("latin-1"))
+    with pytest.raises(CrosshapeError, match=r"shapes.csv is not a text file in UTF-8"):
+        open_layout(tmp_path / "shapes.csv")
+
+
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_two_files_of_one_shape_are_one_shape(tmp_path, split):
+    """On both sides of a drawn split they would be learned and asked."""
+    for label in "ab":
+        for number in range(5):
+            write_cloud(tmp_path / label / split / f"{number}.npy", cloud(number))
+            write(tmp_path / label / split / f"{number}.xyz", rows(cloud(number)))
+    layout = open_layout(tmp_path)
+    assert len(layout.items) == 10 and all(item.name.endswith(".npy") for item in layout.items)
+    assert "10 files are other forms of a shape that is taken already" in layout.warnings[-1]
+
+
+def test_a_shape_of_modelnet_in_two_splits_is_an_error(tmp_path):
+    for split in ("train", "test"):
+        write_cloud(tmp_path / "chair" / split / "chair_0001.npy", cloud(1))
+    with pytest.raises(CrosshapeError, match="chair/chair_0001 is in two splits: "):
+        open_layout(tmp_path)
+
+
+def test_own_numbers_may_begin_anew_in_every_split(tmp_path):
+    for split in ("train", "test"):
+        for label in "ab":
+            write_cloud(tmp_path / label / split / "1.npy", cloud(1))
+    assert open_layout(tmp_path).counts == {"train": 2, "test": 2}
+
+
+def test_linked_class_folders_are_read_or_counted(tmp_path):
+    for label in "abc":
+        for number in range(2):
+            write_cloud(tmp_path / "all" / label / "train" / f"{number}.npy", cloud(number))
+            write_cloud(tmp_path / "plain" / label / f"{number}.npy", cloud(number))
+    for name in ("all", "plain"):
+        (tmp_path / f"{name}2").mkdir()
+        for label in "ab":
+            (tmp_path / f"{name}2" / label).symlink_to(tmp_path / name / label)
+        (tmp_path / name / "c").rename(tmp_path / f"{name}2" / "c")
+    assert open_layout(tmp_path / "all2").classes == ("a", "b", "c")
+    layout = open_layout(tmp_path / "plain2")
+    assert layout.classes == ("c",) and layout.warnings[0].startswith("2 links are not followed")
+
+
+def test_a_table_of_two_columns_is_no_cloud(tmp_path):
+    write(tmp_path / "a" / "train" / "1.txt", "1 2\n3 4\n")
+    for up in ("auto", "y"):
+        with pytest.raises(UnreadableShape, match=r"its table has the shape \(2, 2\); a cloud has three"):
+            load_item(open_layout(tmp_path, up=up).items[0])
+
+
+def test_one_file_of_scanobjectnn_is_read_wherever_it_lies(tmp_path):
+    file = tmp_path / "mine" / "test_objectdataset_augmentedrot_scale75.h5"
+    write_h5(file, [cloud(i) for i in range(3)], [0, 1, 2])
+    assert open_layout(file).variant == open_layout(tmp_path / "mine").variant == "PB_T50_RS"
 
 
 def test_what_fits_no_layout_is_said(tmp_path):

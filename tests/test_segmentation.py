@@ -1,5 +1,6 @@
 """Parts: metrics against naive loops, budgets of labels, the head, and learning from a few made shapes."""
 
+import copy
 import json
 
 import numpy as np
@@ -26,7 +27,7 @@ from crosshape.tasks.heads import (
 from crosshape.tasks.segmentation import Head, HeadSettings, choose_labelled, class_miou, shape_iou
 
 TINY = NetworkSettings(k=8, edge_widths=(8, 8, 16), point_width=32, image_width=8, hidden=16)
-QUICK = HeadSettings(hidden=32, steps=60, tune_steps=6, tune_batch_size=4, tune_points=128, dropout=0.2)
+QUICK = HeadSettings(hidden=32, steps=60, tune_steps=6, tune_batch_size=4, dropout=0.2)
 
 
 def naive_iou(truth, predicted, parts):
@@ -208,6 +209,65 @@ def test_few_labelled_shapes_give_parts_on_others_better_than_the_largest_part(m
     assert rows[1].measures["instance_miou"] > np.mean(guess) + 0.05, np.mean(guess)
 
 
+def test_nobody_learns_from_test_shapes_and_every_row_has_its_own_network(model, data, monkeypatch):
+    model, asked, begun = copy.deepcopy(model), [], []
+    with torch.no_grad():  # no seed has drawn these weights
+        next(model.points.parameters()).add_(0.01)
+    plain_heads, plain_together = room._heads, room.train_together
+
+    def heads(other, parts, plan, *rest):
+        asked.append((other.fingerprint, plan))
+        return plain_heads(other, parts, plan, *rest)
+
+    def together(other, parts, chosen, settings, seed, scratch=False):
+        first = []
+        plain_block = room.encode_block
+        monkeypatch.setattr(
+            room,
+            "encode_block",
+            lambda m, p, network=None: first.append(weights(network)) or plain_block(m, p, network),
+        )
+        made = plain_together(other, parts, chosen, settings, seed, scratch)
+        monkeypatch.setattr(room, "encode_block", plain_block)
+        begun.append((scratch, seed, chosen, first[0]))
+        return made
+
+    def weights(network):
+        return next(network.parameters()).detach().clone()
+
+    monkeypatch.setattr(room, "_heads", heads)
+    monkeypatch.setattr(room, "train_together", together)
+    kinds = {"untrained": True, "fine_tune": True, "scratch": True}
+    list(room.evaluate_segmentation(model, data, shapes_per_class=(1, 2), seeds=2, settings=QUICK, **kinds))
+    for _, plan in asked:
+        for _, seed, test, chosen in plan:
+            assert np.array_equal(test, data.split(1, seed)) and test.any() and not test[chosen].any()
+    for _, seed, chosen, _ in begun:
+        assert not data.split(1, seed)[chosen].any()
+    names = [fingerprint for fingerprint, _ in asked]
+    assert names[0] == model.fingerprint and len(set(names)) == len(names) == 3  # two seeds of random weights
+    same = [(scratch, torch.equal(start, weights(model.points))) for scratch, _, _, start in begun]
+    assert same == [(False, True)] * 4 + [(True, False)] * 4
+
+
+def test_a_head_learns_the_same_whatever_is_measured_beside_it(model, data, monkeypatch):
+    monkeypatch.setattr(room, "KEPT", 1500)
+    alone = list(room.evaluate_segmentation(model, data, shapes_per_class=(1,), settings=QUICK))
+    beside = list(room.evaluate_segmentation(model, data, shapes_per_class=(1, 4), settings=QUICK))
+    assert beside[0].measures == alone[0].measures
+
+
+def test_networks_learn_on_clouds_of_the_size_they_are_asked_about():
+    assert [room.cloud_size(count, 1024) for count in (512, 1024, 1500, 2048, 4096)] == [
+        512,
+        1024,
+        1500,
+        1024,
+        1024,
+    ]
+    assert room.cloud_size(2048, 2048) == 2048 and room.cloud_size(2048, 600) == 1024
+
+
 def test_the_model_is_left_as_it_was(model, data):
     before = model.fingerprint
     list(room.evaluate_segmentation(model, data, shapes_per_class=(1,), settings=QUICK, fine_tune=True))
@@ -330,6 +390,12 @@ def test_command_learns_and_colours(model, labelled, tmp_path, capsys, monkeypat
     assert "learned from 15 shapes: hammer (" in said.err
     assert main([*words, str(tmp_path / "new"), "--output", str(out)]) == 1
     assert "is there already" in capsys.readouterr().err
+    (out / "a.ply").unlink()
+    corrected = b"correct\n1 2 3\n"
+    (out / "a_labels.txt").write_bytes(corrected)
+    assert main([*words, str(tmp_path / "new"), "--output", str(out)]) == 1
+    assert "a_labels.txt is there already" in capsys.readouterr().err
+    assert (out / "a_labels.txt").read_bytes() == corrected
     assert main([*words, "--learn", str(labelled)]) == 1
     assert "holds a head already" in capsys.readouterr().err
     assert main(words) == 2

@@ -324,8 +324,8 @@ def method(seen: Library, new: Library) -> list[str]:
         f"{len(new)} of new-shapes/, which were made with other seeds. All figures are of the new shapes. "
         f"Each is one of {kinds} kinds, so guessing is right in {100 / kinds:.1f} % of all cases.",
         "Recognition: a linear support vector machine learns from the features and labels of the seen shapes "
-        "and names the new ones; its C is chosen on a fifth of the seen shapes. Retrieval: every new shape "
-        "asks all other new shapes, ranked by the cosine of their features. 3D means the features of a point "
+        "and names the new ones; its C is chosen on the seen shapes, by five-fold cross-validation. Retrieval: every "
+        "new shape asks all other new shapes, ranked by the cosine of their features. 3D means the features of a point "
         "cloud, 2D those of 12 views, their largest in each number. Map, groups and neighbours use both "
         "beside each other, at length 1 each.",
         "Untrained are the same networks with random weights and with BatchNorm statistics from the seen "

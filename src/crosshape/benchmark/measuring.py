@@ -62,6 +62,10 @@ class Side:
 
     def turn(self, counts: bool = True) -> None:
         answer = self._ask({})
+        if not answer["items"]:
+            raise CrosshapeError(
+                "a side of the benchmark could do none of its items; what it said stands above."
+            )
         self.peak = answer["mb"]
         if counts:
             self.rates.append(answer["items"] / answer["seconds"])
@@ -107,7 +111,10 @@ def serve() -> None:
         else:
             start = time.perf_counter()
             counted = work()
-            answer = {"seconds": time.perf_counter() - start, "items": counted or items}
+            answer = {
+                "seconds": time.perf_counter() - start,
+                "items": items if counted is None else counted,
+            }
         print(json.dumps({"mb": peak_mb(), **answer}), file=answers, flush=True)
 
 

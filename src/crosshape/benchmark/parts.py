@@ -424,11 +424,10 @@ def searching(side: str, count: int, device: str) -> Work:
 
     random = np.random.default_rng(0)
     gallery = random.normal(size=(count, 512)).astype(np.float32)
-    queries = random.normal(size=(8, 512)).astype(np.float32)
-    directions = unit(gallery)
+    queries, directions = unit(random.normal(size=(8, 512)).astype(np.float32)), unit(gallery)
     if side == "ours":
-        return lambda: [best(directions @ query, 10) for query in unit(queries)] and None, len(queries)
-    return lambda: [full_sort(gallery, query, 10) for query in queries] and None, len(queries)
+        return lambda: [best(directions @ query, 10) for query in queries] and None, len(queries)
+    return lambda: [full_sort(directions, query, 10) for query in queries] and None, len(queries)
 
 
 def _folder() -> Path:

@@ -26,10 +26,9 @@ def picture_batch(folder: Path, rows: np.ndarray, first: np.ndarray, second: np.
     return [clouds, *views]
 
 
-def full_sort(gallery: np.ndarray, query: np.ndarray, top: int) -> np.ndarray:
-    """Vectors (N, D) and (D,) -> the rows of the `top` largest cosines, by sorting all of them."""
-    lengths = np.linalg.norm(gallery, axis=1) * np.linalg.norm(query)
-    return np.argsort(-(gallery @ query) / lengths, kind="stable")[:top]
+def full_sort(directions: np.ndarray, query: np.ndarray, top: int) -> np.ndarray:
+    """Vectors (N, D), (D,) of length 1 -> the rows of the `top` largest cosines, by sorting all of them."""
+    return np.argsort(-(directions @ query), kind="stable")[:top]
 
 
 @cache

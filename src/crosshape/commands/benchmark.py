@@ -51,6 +51,12 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--chart {options.chart}: its name must end in .png or .svg.")
     if options.chart and options.scaling:
         raise UsageError("--chart draws ratios and --scaling has none; give one of them.")
+    for name in ("part", "repeats", "shapes", "device"):
+        given = getattr(options, name)
+        if options.scaling and given not in (None, "all", "cpu"):
+            raise UsageError(
+                f"--{name} {given} says nothing to --scaling, which measures its own cases on the processor."
+            )
     device = str(choose_device(options.device))
     facts = machine(threads, device)
     if options.json:

@@ -125,6 +125,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    import signal
     import time
     from functools import partial
 
@@ -148,6 +149,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--tune-steps {options.tune_steps}: it must be at least 1")
     if options.out and Path(options.out).exists():
         raise CrosshapeError(f"{options.out} is there already; give a folder that is not.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half-made goes
     model = load_model(options.run, options.device)
     cache = None if options.no_cache else Path(options.cache) if options.cache else default_cache()
     rows: list[Row] = []
@@ -283,7 +285,7 @@ def describe(data: LabelledSet) -> None:
     say(
         f"{printable(data.split(0).note)}. {len(data) - test:,} to learn the classes from, {test:,} to test on."
     )
-    for warning in data.layout.warnings:
+    for warning in data.split(0).warnings:
         say(f"Note: {printable(warning)}.")
     for name, reason in data.skipped[:10]:
         say(f"{printable(name)} was skipped: {printable(reason)}")
@@ -460,7 +462,7 @@ def facts(
         "variant": layout.variant,
         "fingerprint": layout.fingerprint,
         "classes": layout.classes,
-        "warnings": layout.warnings,
+        "warnings": (data.split(0) if data is not None else layout).warnings,
         "counts": layout.counts,
     }
     about["left_out"] = left_out
@@ -500,28 +502,39 @@ def processor() -> str:
 
 def write(folder: Path, about: dict[str, Any], rows: list[Row], layout: Layout) -> None:
     """results.json (everything needed to repeat it), .md and .tex in a new folder, which appears whole."""
-    import json
-    import os
-    import sys
+    import shutil
     import tempfile
-
-    from crosshape.tasks.tables import latex, markdown, published_markdown
 
     kept = [{k: v for k, v in row.detail.items() if k != "guesses"} for row in rows]
     record = about | {"rows": [{**row.json(), "detail": d} for row, d in zip(rows, kept, strict=True)]}
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _fill(made, record, rows, layout)
+        made.rename(folder)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+def _fill(made: Path, record: dict[str, Any], rows: list[Row], layout: Layout) -> None:
+    import json
+    import os
+    import sys
+
+    from crosshape.tasks.tables import latex, markdown, published_markdown
+
     os.chmod(made, 0o755)
     (made / "results.json").write_text(json.dumps(plain(record), indent=1) + "\n", encoding="utf-8")
-    text = f"`{about['command']}`\n\n{about['data']['note']}. "
-    if about["data"].get("splatted"):
-        text += f"The views of {about['data']['splatted']:,} shapes are splats of their points. "
-    text += f"Model {about['model']['fingerprint']}, {about['date']}, {about['machine']['device']}, {sys.platform}.\n\n"
+    text = f"`{record['command']}`\n\n{record['data']['note']}. "
+    if record["data"].get("splatted"):
+        text += f"The views of {record['data']['splatted']:,} shapes are splats of their points. "
+    text += f"Model {record['model']['fingerprint']}, {record['date']}, "
+    text += f"{record['machine']['device']}, {sys.platform}.\n\n"
     (made / "results.md").write_text(
         text + markdown(rows) + "\n" + published_markdown(layout), encoding="utf-8"
     )
     (made / "results.tex").write_text(latex(rows), encoding="utf-8")
-    made.rename(folder)
 
 
 def draw(

@@ -88,6 +88,11 @@ def run(options: argparse.Namespace) -> int:
     return 1 if skipped else 0
 
 
+def labels_beside(target: Path) -> Path:
+    """Where the labels of the faces are written: beside the coloured shape."""
+    return target.with_name(f"{target.stem}_labels.txt")
+
+
 def colour(model: Model, learned: LearnedHead, options: argparse.Namespace) -> int:
     """Segment and write every shape; returns how many were skipped."""
     from functools import partial
@@ -104,9 +109,10 @@ def colour(model: Model, learned: LearnedHead, options: argparse.Namespace) -> i
     targets: dict[Path, Path] = {}
     for file in found:
         target = folder / f"{Path(file.name).with_suffix('').as_posix()}.{options.format}"
-        if target in targets.values() or target.exists():
+        there = next((one for one in (target, labels_beside(target)) if one.exists()), None)
+        if there or target in targets.values():
             raise CrosshapeError(
-                f"{target} is there already or would be written twice; choose another --output"
+                f"{there or target} is there already or would be written twice; choose another --output"
             )
         targets[file.path] = target
     rows, skipped = [], 0
@@ -128,7 +134,9 @@ def colour(model: Model, learned: LearnedHead, options: argparse.Namespace) -> i
             target.parent.mkdir(parents=True, exist_ok=True)
             write_parts(result, target)
             if not shape.is_cloud:
-                write_labels(result, target.with_name(f"{target.stem}_labels.txt"))
+                write_labels(result, labels_beside(target))
+                for dropped in (one for one in shape.notes if one.startswith("removed faces")):
+                    say(printable(f"{path}: {dropped}; its labels fit {target}, not the file itself."))
             counts = np.bincount(result.numbers, minlength=len(result.names)) / len(result.numbers)
             shares = {n: float(s) for n, s in zip(result.names, counts, strict=True)}
             if options.json:

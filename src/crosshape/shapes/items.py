@@ -81,6 +81,8 @@ def _cloud(
     from crosshape.shapes.files import Shape
 
     points = np.asarray(points, np.float64)
+    if points.ndim != 2 or points.shape[1] < 3:
+        raise UnreadableShape(f"its table has the shape {points.shape}; a cloud has three columns or more")
     if not np.isfinite(points).all():
         raise UnreadableShape(f"{int((~np.isfinite(points)).any(1).sum()):,} points are not finite numbers")
     if len(points) == 0 or np.ptp(points, axis=0).max() == 0:

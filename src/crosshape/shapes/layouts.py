@@ -9,12 +9,13 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import io
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -177,6 +178,8 @@ def _finish(name: str, root: Path, draft: _Draft, up: str) -> Layout:
     twice = [n for n, count in Counter(i.name for i in items).items() if count > 1]
     if twice:
         raise CrosshapeError(f"{root} names the same shape twice: {twice[0]}")
+    items, forms = one_file_a_shape(items)
+    draft.warn(forms, "files are other forms of a shape that is taken already, and are left out")
     sizes = Counter(item.label for item in items)
     lonely = [c for c in classes if sizes[number[c]] == 1]
     draft.warn(lonely, "classes have one shape only and cannot be both learned and tested")
@@ -194,13 +197,27 @@ def _finish(name: str, root: Path, draft: _Draft, up: str) -> Layout:
     return replace(made, note=note, warnings=tuple(draft.warnings), complete=complete)
 
 
+def one_file_a_shape(items: Sequence[Item]) -> tuple[tuple[Item, ...], list[str]]:
+    """Items by name -> those without the ones that differ in nothing but the suffix of their files from one before,
+    and the names of these: a shape and its other form on both sides of a split would be learned and asked.
+    """
+    known: set[str] = set()
+    kept, forms = [], []
+    for item in items:
+        suffix = "" if item.row is not None else item.path.suffix or PurePosixPath(item.name).suffix
+        stem = item.name.removesuffix(suffix)
+        (forms.append(item.name) if stem in known else kept.append(item))
+        known.add(stem)
+    return tuple(kept), forms
+
+
 # --------------------------------------------------------------------------------------------- recognising
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders in it, sorted; hidden ones and links left out."""
+    """The folders in it and links to folders, sorted; hidden ones left out."""
     with os.scandir(folder) as entries:
-        found = [e.path for e in entries if e.is_dir(follow_symlinks=False) and e.name[0] not in "._"]
+        found = [e.path for e in entries if e.is_dir() and e.name[0] not in "._"]
     return [Path(p) for p in sorted(found)]
 
 
@@ -284,6 +301,9 @@ def _read_modelnet(root: Path, variant: str) -> _Draft:
     draft.warn(stray, "files lie outside CLASS/train and CLASS/test and are left out")
     classes = {c for c, _ in draft.items}
     if standard and classes and classes <= set(datasets.MODELNET40):
+        _lists(
+            (item.split, [f"{c}/{item.path.stem}"]) for c, item in draft.items
+        )  # official numbers are unique
         draft.official = "ModelNet10" if classes <= set(datasets.MODELNET10) else "ModelNet40"
         kinds = Counter(item.path.suffix.lower() for _, item in draft.items)
         draft.title = f"{draft.official} as {' and '.join(sorted(kinds))} files"
@@ -294,7 +314,9 @@ def _read_folders(root: Path, variant: str) -> _Draft:
     from crosshape.shapes.files import find_shapes
 
     draft = _Draft("class folders")
-    found = find_shapes(root)
+    links: list[Path] = []
+    found = find_shapes(root, links)
+    draft.warn(sorted(str(link) for link in links), "links are not followed: name the folders they lead to")
     draft.items = [(f.name.split("/")[0], Item(f.name, -1, "train", f.path)) for f in found if "/" in f.name]
     draft.warn([f.name for f in found if "/" not in f.name], "files lie in no class folder and are left out")
     return draft
@@ -338,20 +360,24 @@ def _read_csv(root: Path, variant: str) -> _Draft:
     draft = _Draft("a CSV of shapes")
     absent: list[str] = []
     suffixes = (*_shape_suffixes(), ".txt", ".pts")
-    with root.open(newline="", encoding="utf-8-sig") as lines:
+    with io.StringIO(_text(root, "utf-8-sig"), newline="") as lines:
         table = csv.DictReader(lines)
-        columns = set(table.fieldnames or ())
+        try:
+            columns, rows = set(table.fieldnames or ()), [(table.line_num, row) for row in table]
+        except csv.Error as error:
+            raise CrosshapeError(f"{root} line {table.line_num}: {error}.") from None
         if not {"path", "label"} <= columns:
             raise CrosshapeError(
                 f"{root}: the first line must name the columns path,label and, if any, split."
             )
-        for row in table:
-            where = f"{root} line {table.line_num}"
+        for number, row in rows:
+            where = f"{root} line {number}"
             name, label, split = row["path"], row["label"], row.get("split") or "train"
             if not name or not label:
                 raise CrosshapeError(f"{where}: path and label must not be empty.")
             if split.lower() not in _SPLIT_NAMES:
                 raise CrosshapeError(f"{where}: split is '{split}'; it must be train, val or test.")
+            name = os.path.normpath(name).replace(os.sep, "/")
             file = root.parent / name
             if not file.is_file():
                 absent.append(name)
@@ -376,11 +402,11 @@ def _lists(names: Iterable[tuple[str, Iterable[str]]]) -> dict[str, str]:
     return split_of
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, encoding: str = "utf-8") -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding=encoding)
     except UnicodeDecodeError:
-        raise CrosshapeError(f"{path} is not a text file.") from None
+        raise CrosshapeError(f"{path} is not a text file in UTF-8.") from None
 
 
 def _read_modelnet_normal(root: Path, variant: str) -> _Draft:
@@ -538,8 +564,8 @@ def _h5_names(file: Path, classes: Sequence[str], draft: _Draft) -> Iterator[tup
     listed = file.with_name(re.sub(r"(\d+)$", r"_\1_id2file", file.stem) + ".json")
     if listed.is_file():
         names = [name.removesuffix(".ply") for name in _json_names(listed)]
-        fits = len(set(names)) == len(labels) and all(
-            name.split("/")[0] == classes[label] for name, label in zip(names, labels, strict=False)
+        fits = len(set(names)) == len(names) == len(labels) and all(
+            name.split("/")[0] == classes[label] for name, label in zip(names, labels, strict=True)
         )
         if fits:
             plain = names
@@ -588,13 +614,13 @@ def _read_shapenet_part_h5(root: Path, variant: str) -> _Draft:
 
 def _read_scanobjectnn(root: Path, variant: str) -> _Draft:
     variants = datasets.SCANOBJECTNN_VARIANTS
-    base = root if root.is_dir() else root.parent
+    base = holder = root if root.is_dir() else root.parent
     if base.name in ("main_split", "main_split_nobg"):
         base = base.parent
     found: dict[str, list[Path]] = {}
     for name, pattern in variants.items():
         inside, ending = pattern.split("/*")
-        folders = [base / inside] + ([root] if root.is_dir() and base == root else [])
+        folders = [base / inside] + ([holder] if holder == base else [])
         files = [f for d in folders if d.is_dir() for f in _files(d, (ending,)) if f.name.endswith(ending)]
         if root.is_file():
             files = files if root in files else []

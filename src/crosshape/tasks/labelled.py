@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,13 +30,25 @@ from crosshape import __version__
 from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
 from crosshape.files import write_whole
 from crosshape.settings import FEATURES, Limits, PrepareSettings
-from crosshape.shapes.layouts import SPLITS, Item, Layout, load_item, load_pictures, open_layout, split_items
+from crosshape.shapes.layouts import (
+    SPLITS,
+    Item,
+    Layout,
+    load_item,
+    load_pictures,
+    one_file_a_shape,
+    open_layout,
+    split_items,
+)
 
 if TYPE_CHECKING:
     from crosshape.library.library import Library
 
 FORMAT = 2
 """Version of what the cache holds."""
+
+HALF_MADE = ".preparing-"
+"""How the names of folders begin that are being prepared."""
 
 BLOCK = 32
 """Shapes that are encoded at a time; a shape's features do not depend on it."""
@@ -80,6 +93,8 @@ class LabelledSet:
     splatted: int
     read: Callable[[], tuple[np.ndarray | None, np.ndarray]] = field(repr=False)
     library: Library | None = None
+    whole: Layout | None = None
+    """The layout with what was skipped, where something was: a shape's side of a drawn split does not depend on it."""
 
     def __len__(self) -> int:
         return len(self.layout.items)
@@ -101,7 +116,13 @@ class LabelledSet:
 
     def split(self, seed: int) -> Layout:
         """The layout with its own test split, or with the one this seed draws."""
-        return self.layout if self.fifth is None else split_items(self.layout, self.fifth, seed)
+        if self.fifth is None:
+            return self.layout
+        drawn = split_items(self.whole or self.layout, self.fifth, seed)
+        if self.whole is None:
+            return drawn
+        read = {item.name for item in self.layout.items}
+        return replace(drawn, items=tuple(item for item in drawn.items if item.name in read))
 
     def test(self, seed: int) -> NDArray[np.bool_]:
         """(N,) true for the test shapes; all others (a validation split too) may be learned from."""
@@ -175,9 +196,15 @@ def layout_of_library(library: Library) -> Layout:
         second = name.split("/")[1].lower()
         split = second if second in SPLITS and name.count("/") > 1 else "train"
         items.append(Item(name, classes.index(label), split, Path()))  # its arrays are in the library
-    note = f"library: {len(items):,} shapes in {len(classes)} classes"
-    warnings = (f"{bare:,} shapes lie in no class folder and are left out",) if bare else ()
-    return Layout("library", "", library.path, classes, tuple(items), note, warnings)
+    kept, forms = one_file_a_shape(items)
+    note = f"library: {len(kept):,} shapes in {len(classes)} classes"
+    warnings = [f"{bare:,} shapes lie in no class folder and are left out"] if bare else []
+    if forms:
+        warnings.append(
+            f"{len(forms):,} files are other forms of a shape that is taken already, and are left out "
+            f"(first: {forms[0]})"
+        )
+    return Layout("library", "", library.path, classes, kept, note, tuple(warnings))
 
 
 def _library_key(library: Library, image_size: int) -> str:
@@ -267,7 +294,8 @@ def _prepare_all(
 
     if cache:
         cache.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".preparing-", dir=cache))
+        sweep(cache)
+    folder = Path(tempfile.mkdtemp(prefix=HALF_MADE, dir=cache))
     items = layout.items
     count = Counter(len(item.views) for item in items).most_common(1)[0][0] or settings.views
     views = np.lib.format.open_memmap(
@@ -310,6 +338,14 @@ def _prepare_all(
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
+
+
+def sweep(cache: Path) -> None:
+    """Remove what evaluations that were killed left half-made a day ago or longer."""
+    for folder in cache.glob(f"{HALF_MADE}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > 86_400:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _keep_rows(file: Path, rows: Sequence[int]) -> None:
@@ -361,6 +397,7 @@ def _without_skipped(
 ) -> LabelledSet:
     points, views, index = loaded
     skipped = index["skipped"]
+    whole = layout
     keep = np.array([item.name not in skipped for item in layout.items], bool)
     if not keep.any():
         reason = next(iter(skipped.values()))
@@ -368,7 +405,9 @@ def _without_skipped(
     if not keep.all():
         layout = replace(layout, items=tuple(i for i, k in zip(layout.items, keep, strict=True) if k))
     gone = tuple(skipped.items())
-    return LabelledSet(layout, fifth, gone, key, folder, index["splatted"], lambda: (points, views))
+    return LabelledSet(
+        layout, fifth, gone, key, folder, index["splatted"], lambda: (points, views), whole=whole
+    )
 
 
 def encode(

@@ -34,12 +34,12 @@ POINTS = 2048
 """Points of a shape, as ShapeNet-Part is measured."""
 
 KEPT = 1 << 21
-"""Labelled points whose features are kept for a head to learn from, drawn evenly from the labelled shapes."""
+"""Labelled points whose features are kept for a head to learn from, drawn evenly from its labelled shapes."""
 
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """How a head learns; the same for every budget of labels, so nothing is chosen on test shapes."""
+    """How a head learns; the same for every budget of labels and every data set."""
 
     hidden: int = setting(256, "units of the hidden layer")
     dropout: float = setting(0.5, "share of hidden units left out while learning")
@@ -48,9 +48,6 @@ class HeadSettings:
     batch_size: int = setting(16, "shapes in a step on frozen features", "shapes")
     tune_batch_size: int = setting(8, "shapes in a step when the network learns too", "shapes")
     points: int = setting(128, "points of a shape in a step on frozen features", "points")
-    tune_points: int = setting(
-        1024, "points of a shape in a step when the network learns too, at most the model's own", "points"
-    )
     learning_rate: float = setting(2e-3, "of the head; AdamW, falling to 0 along a cosine")
     tune_learning_rate: float = setting(1e-3, "of a fine-tuned network")
     scratch_learning_rate: float = setting(2e-3, "of a network trained from scratch")
@@ -264,6 +261,11 @@ def encode_features(
     )
 
 
+def cloud_size(count: int, usual: int) -> int:
+    """Points of the equal clouds that `count` points are dealt out to: all of them, or about as many as `usual`."""
+    return count // max(n for n in range(1, max(1, count // usual) + 1) if count % n == 0)
+
+
 def encode_block(
     model: Model, points: np.ndarray, network: PointNetwork | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -276,7 +278,7 @@ def encode_block(
 
     network = network or model.points
     batch, count, _ = points.shape
-    deals = max(n for n in range(1, max(1, count // model.point_count) + 1) if count % n == 0)
+    deals = count // cloud_size(count, model.point_count)
     was_training = network.training
     network.eval()
     try:
@@ -363,7 +365,7 @@ def train_together(
             if len(rows) < 2:
                 rows = rows.repeat(2)
             picked = torch.rand(len(rows), points.shape[1], generator=generator).argsort(1)
-            picked = picked[:, : min(settings.tune_points, model.point_count)]
+            picked = picked[:, : cloud_size(points.shape[1], model.point_count)]
             clouds = points[rows[:, None], picked]
             clouds = clouds * torch.empty(len(rows), 1, 3).uniform_(2 / 3, 3 / 2, generator=generator)
             clouds = clouds + torch.empty(len(rows), 1, 3).uniform_(-0.2, 0.2, generator=generator)
@@ -491,15 +493,20 @@ def _heads(
     shown: np.ndarray,
     progress: Any = None,
 ) -> list[_Trial]:
-    """All heads of a plan on the frozen features of one model, each measured on its test shapes."""
-    union = np.unique(np.concatenate([chosen for *_, chosen in plan]))
-    features = encode_features(model, data, union, progress)
+    """All heads of a plan on the frozen features of one model, each measured on its test shapes.
+
+    Features are kept for one head at a time: how many points of a shape it learns from is a matter of its own shapes.
+    """
     counts = [len(names) for names in data.layout.part_names]
     trials = []
+    known: tuple[np.ndarray, Features] | None = None
     for budget, seed, test, chosen in plan:
-        rows = torch.from_numpy(np.searchsorted(union, chosen))
-        some = Features(*(getattr(features, n)[rows] for n in ("local", "whole", "parts", "category")))
-        head = train_head(some, counts, settings, seed, model.device)
+        if known is None or not np.array_equal(
+            known[0], chosen
+        ):  # the same for every seed of an official split
+            known = None
+            known = chosen, encode_features(model, data, chosen, progress)
+        head = train_head(known[1], counts, settings, seed, model.device)
         trials.append(_Trial(budget, seed, test, len(chosen), head))
     _measure(model, data, trials, shown, progress)
     return trials
