@@ -10,6 +10,8 @@ import pytest
 
 from crosshape.settings import NetworkSettings, PrepareSettings
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests leave nothing in the home either
+
 TINY = NetworkSettings(k=8, edge_widths=(8, 8, 16), point_width=32, image_width=8, hidden=16)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from test_library import SETTINGS, fill
 
+from crosshape.cli import main
 from crosshape.errors import CrosshapeError
 from crosshape.library import embedding
 from crosshape.library.embedding import embed
@@ -71,16 +72,39 @@ def test_blocks_are_committed_and_gone_on_with(library: Library, monkeypatch: py
     with pytest.raises(KeyboardInterrupt):
         embed(Tired("aaaa1111"), library)
     half = open_library(library.path)
-    assert half.models() == {"aaaa1111": 4, None: 6}
+    assert half.models() == {"aaaa1111": 6, None: 4}, "a block that was committed, and a step of the next"
     with pytest.raises(
-        CrosshapeError, match="4 of 10 shapes by model aaaa1111, 6 not yet. Finish it: crosshape"
+        CrosshapeError, match="6 of 10 shapes by model aaaa1111, 4 not yet. Finish it: crosshape"
     ):
         half.features()
-    assert embed(Stub("aaaa1111"), half) == 6
+    assert embed(Stub("aaaa1111"), half) == 4
     whole = create_library(library.path.parent / "whole.lance", SETTINGS)
     fill(whole, library.names)
     embed(Stub("aaaa1111"), whole)
     assert np.array_equal(whole.features().points, half.features().points)
+
+
+def test_ctrl_c_writes_what_is_ready_unless_another_model_would_be_half_replaced(
+    library: Library, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(embedding, "STEP", 2)
+
+    class Stopped(Stub):
+        def encode_views(self, views: np.ndarray) -> np.ndarray:
+            if self.seen >= 6:
+                raise KeyboardInterrupt
+            return super().encode_views(views)
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(Stopped("aaaa1111"), library)
+    assert library.models() == {"aaaa1111": 4, None: 6}
+    embed(Stub("aaaa1111"), library)
+    with pytest.raises(KeyboardInterrupt):
+        embed(Stopped("bbbb1111"), library)
+    assert library.models() == {"aaaa1111": 10}
+    monkeypatch.setattr("crosshape.networks.model.load_model", lambda *_: Stopped("cccc1111"))
+    assert main(["embed", "RUN", str(library.path)]) == 130
+    assert "0 of 10 shapes have features of model cccc1111; run the same command" in capsys.readouterr().err
 
 
 def test_an_empty_library_and_one_with_small_views(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -236,3 +239,19 @@ def test_ctrl_c_between_the_old_folder_and_the_new_one_leaves_the_old_one(run, t
     with pytest.raises(KeyboardInterrupt):
         export.export_model(load_model(run, "cpu"), folder, overwrite=True)
     assert (folder / "points.onnx").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_onnxruntime_leaves_nothing_in_the_home(exported, tmp_path):
+    code = (
+        "import sys, numpy as np\nfrom crosshape.networks.export import run_onnx\n"
+        "run_onnx(sys.argv[1], **{sys.argv[2]: np.zeros((1, 64, 3), np.float32)})"
+    )
+    import onnxruntime
+
+    file = exported / "points.onnx"
+    given = onnxruntime.InferenceSession(str(file)).get_inputs()[0].name
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    subprocess.run(
+        [sys.executable, "-c", code, str(file), given], check=True, env=env | {"HOME": str(tmp_path)}
+    )
+    assert not list((tmp_path / ".cache").glob("Microsoft*")) and not list(tmp_path.rglob("deviceid"))

@@ -417,8 +417,29 @@ def test_a_run_that_is_there_is_not_overwritten(made_library, tmp_path):
     assert str(error.value) == (
         f"{run} already holds a run (epoch 1 of 1). Add --resume to continue it or --overwrite to replace it."
     )
+    (run / "notes.txt").write_text("mine")
     train(made_library, run, settings=replace(SMALL, epochs=2), network=TINY, overwrite=True, quiet=True)
-    assert read_settings(run)[1].epochs == 2
+    assert read_settings(run)[1].epochs == 2 and (run / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_stays_until_the_one_in_its_place_can_begin(made_library, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train(made_library, run, settings=replace(SMALL, epochs=1), network=TINY, quiet=True)
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    words = {"settings": SMALL, "network": TINY, "overwrite": True, "quiet": True}
+    with pytest.raises(CrosshapeError, match="nope.safetensors cannot be read"):
+        train(made_library, run, image_weights=tmp_path / "nope.safetensors", **words)
+
+    def stopped(self, seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Learner, "epochs_in", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(made_library, run, minutes=1.0, **words)
+    for minutes in (-1.0, 0.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="minutes is .*; it must be more than 0"):
+            train(made_library, run, minutes=minutes, **words)
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
 def test_words_that_contradict_or_find_nothing(made_library, tmp_path):

@@ -373,3 +373,41 @@ def test_a_folder_without_its_slash_is_offered(tmp_path):
         library.remove(["b"])
     assert library.named(["a/", "c/"]) == ["a/0.obj", "a/1.obj", "c/9.obj"]
     assert library.named(["b/", "a/1.obj", "b/0.obj"]) == ["a/1.obj", "b/0.obj", "b/2.obj"]
+
+
+def test_tags_stay_with_a_shape_that_changes(tmp_path: Path) -> None:
+    from crosshape.library.adding import add
+    from crosshape.search.tags import write_tags
+
+    for name, top in (("a", 1), ("b", 2)):
+        corners = f"v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 {top}\n"
+        (tmp_path / f"{name}.obj").write_text(corners + "f 1 3 2\nf 1 2 4\nf 2 3 4\nf 1 4 3\n")
+    library = add(tmp_path, tmp_path / "parts.lance", workers=1)
+    write_tags(library, {"a.obj": ["lid"]})
+    for name in ("a", "b"):
+        with (tmp_path / f"{name}.obj").open("a") as file:
+            file.write("# changed\n")
+    library = add(tmp_path, tmp_path / "parts.lance", workers=1)
+    assert library.report is not None and library.report.updated == 2
+    assert library.tags(library.names) == {"a.obj": ["lid"]}
+
+
+def test_paths_that_lance_would_read_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("~/parts.lance", "c:parts.lance"):
+        create_library(name, SETTINGS)
+        library = open_library(name)
+        fill(library, ["a.obj"])
+        library.write_features("aaaa1111", ["a.obj"], *features_for(1))
+        assert open_library(tmp_path / name).names == ["a.obj"]
+    assert not (tmp_path / "home").exists()
+
+
+def test_settings_and_names_that_cannot_be_meant(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="up = 'w': it must be auto, x, y or z"):
+        create_library(tmp_path / "new.lance", PrepareSettings(up="w"))
+    assert not (tmp_path / "new.lance").exists()
+    for ask in (library.points, library.remove):
+        with pytest.raises(UsageError, match=r"names is the text 'a/1.obj'; give a list: \['a/1.obj'\]"):
+            ask("a/1.obj")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,3 +93,33 @@ def test_it_finds_the_kind_of_made_shapes_better_than_the_untrained_networks():
         retrieve(m.encode_points(points), np.array(labels)).mean_average_precision for m in (model, floor)
     )
     assert ours > theirs + 0.05
+
+
+def test_a_folder_of_its_name_with_data_in_it_does_not_hide_it(made_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "modelnet40" / "chair").mkdir(parents=True)
+    model = crosshape.load("modelnet40")
+    assert model.fingerprint == json.loads((SHIPPED / "modelnet40" / "card.json").read_text())["fingerprint"]
+    assert main(["info", "modelnet40"]) == 0
+    assert model.fingerprint in capsys.readouterr().out
+    settings = PrepareSettings(points=64, views=2, image_size=112)
+    library = crosshape.add(made_folder / "mug", tmp_path / "parts.lance", settings=settings, workers=1)
+    crosshape.embed(model, library)
+    untrained_model(NetworkSettings(), points=64, image_size=16).save(tmp_path / "modelnet40")
+    file = next((made_folder / "mug").glob("*.obj"))
+    assert library.search(file, top=1)[0].score == pytest.approx(1, abs=1e-3), "by the one that embedded it"
+
+
+def test_kernels_are_kept_where_neither_code_nor_home_can_be_written(tmp_path, monkeypatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    crosshape._keep_kernels()
+    own = Path(os.environ["NUMBA_CACHE_DIR"])
+    assert own.parent == tmp_path and own.stat().st_mode & 0o077 == 0
+    own.chmod(0o777)  # somebody else could have put code there
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    crosshape._keep_kernels()
+    assert Path(os.environ["NUMBA_CACHE_DIR"]) != own
+    monkeypatch.delenv("NUMBA_CACHE_DIR")

@@ -6,6 +6,10 @@ The public names are below, each loaded on first use, so `import crosshape` cost
 from __future__ import annotations
 
 import importlib
+import os
+import stat
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -47,3 +51,27 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _keep_kernels() -> None:
+    """Where compiled kernels can be kept neither beside the code nor in the home (a read-only installation that another
+    user runs), let numba keep them in a temporary folder that is this user's alone.
+    """
+    if "NUMBA_CACHE_DIR" in os.environ or os.access(Path(__file__).parent / "shapes", os.W_OK):
+        return
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if os.access(next(folder for folder in (cache, *cache.parents) if folder.exists()), os.W_OK):
+        return
+    own = os.path.join(tempfile.gettempdir(), f"crosshape-{os.getuid()}")
+    try:
+        os.mkdir(own, 0o700)
+    except FileExistsError:
+        facts = os.lstat(own)
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+            own = tempfile.mkdtemp(prefix="crosshape-")
+    except OSError:
+        return
+    os.environ["NUMBA_CACHE_DIR"] = own
+
+
+_keep_kernels()

@@ -47,7 +47,12 @@ def run(options: argparse.Namespace) -> int:
     try:
         count = embed(model, library, part=part, progress=Progress)
     except KeyboardInterrupt:
-        say("What was ready is in the library; run the same command again to go on.")
+        library.refresh()
+        ready = library.models()[model.fingerprint]
+        say(
+            f"{ready:,} of {len(library):,} shapes have features of model {model.fingerprint}; "
+            "run the same command again to go on."
+        )
         raise
     seconds = time.monotonic() - start
     mine = len(part.places(len(library))) if part else len(library)

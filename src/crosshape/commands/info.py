@@ -48,8 +48,9 @@ def about_path(path: Path) -> dict[str, Any]:
     from crosshape.errors import CrosshapeError
 
     ours = Path(__file__).resolve().parent.parent / "weights" / path.name
-    if not path.exists() and len(path.parts) == 1 and ours.is_dir():
-        path = ours
+    taken = any((path / name).exists() for name in ("card.json", "head.json", "run.toml", "_versions"))
+    if not taken and len(path.parts) == 1 and ours.is_dir():
+        path = ours  # also where data lies in a folder of that name
     if not path.exists():
         known = ", ".join(
             sorted(folder.name for folder in ours.parent.iterdir() if (folder / "card.json").is_file())

@@ -121,12 +121,13 @@ def _clean(run: Path, everything: bool) -> None:
             half.unlink(missing_ok=True)
         if everything:
             (run / name).unlink(missing_ok=True)
-    for name in ("tensorboard", "cache") if everything else ():
-        shutil.rmtree(run / name, ignore_errors=True)
+    if everything:
+        shutil.rmtree(run / "tensorboard", ignore_errors=True)
 
 
 def begin(run: Path, resume: bool, overwrite: bool) -> bool:
-    """Make the folder; whether there is a run to go on with.
+    """Make the folder; whether there is a run to go on with. With `overwrite` the run that is there stays until
+    `replace` is called.
 
     Raises CrosshapeError where a run is there already and neither word was given, or where the folder holds
     something else.
@@ -137,7 +138,7 @@ def begin(run: Path, resume: bool, overwrite: bool) -> bool:
         raise CrosshapeError(f"{run} is a file; give a folder for the run.")
     if (run / ".lock").exists():
         with alone(run):  # another process at work there is told before anything is touched
-            _clean(run, overwrite)
+            _clean(run, everything=False)
     there = (run / SETTINGS).exists()
     if not there:
         if run.is_dir() and any(p.name != "cache" and not p.name.startswith(".") for p in run.iterdir()):
@@ -147,7 +148,6 @@ def begin(run: Path, resume: bool, overwrite: bool) -> bool:
         run.mkdir(parents=True, exist_ok=True)
         return False
     if overwrite:
-        _clean(run, overwrite)
         return False
     if not resume:
         raise CrosshapeError(
@@ -155,6 +155,12 @@ def begin(run: Path, resume: bool, overwrite: bool) -> bool:
             "Add --resume to continue it or --overwrite to replace it."
         )
     return True
+
+
+def replace(run: Path) -> None:
+    """Remove a run whose place another one takes, when all is ready that the other one needs."""
+    with alone(run):
+        _clean(run, everything=True)
 
 
 def progress_of(run: Path) -> str:

@@ -83,6 +83,8 @@ def train(
     shapes = library if isinstance(library, Library) else open_library(library)
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe '{recipe}'; known are {', '.join(RECIPES)}")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise UsageError(f"minutes is {minutes}; it must be more than 0")
     training = settings or RECIPES[recipe]
     with join(device) as (workers, place):
         quiet = quiet or not workers.first
@@ -158,6 +160,8 @@ def train(
                 facts["started_from"] = f"{initial} ({start.fingerprint})"
                 facts |= {name: start.card[name] for name in ("license",) if name in start.card}
             if workers.first:
+                if overwrite:
+                    folder.replace(run)
                 folder.write_settings(run, network, training, **facts)
                 if likes is not None:
                     folder.save_likes(run, likes)

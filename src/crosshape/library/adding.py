@@ -229,7 +229,8 @@ def _read_all(
             known = library.content_hashes()
         new = [row for row in rows if known.get(row["name"]) != row["content_hash"]]
         if new:
-            library._merge(_table(new, library))
+            tags = library.tags([row["name"] for row in new if row["name"] in known])
+            library._merge(_table([{**row, "tags": tags.get(row["name"])} for row in new], library))
         updated = sum(row["name"] in known for row in new)
         work.updated += updated
         work.added += len(new) - updated

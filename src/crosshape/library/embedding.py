@@ -37,7 +37,7 @@ def embed(
 
     model: a Model, or the folder of a run, which is loaded to `device`. `part`, "3/8" or a Part, takes the third of
     eight parts of the shapes alone, so that several processes embed one library together. Raises CrosshapeError where a
-    feature is not finite.
+    feature is not finite. Stopped by Ctrl-C it writes what is ready, unless other features would be half replaced.
     """
     if not isinstance(library, Library):
         library = open_library(library)
@@ -53,16 +53,24 @@ def embed(
     names = library.without_features(fingerprint, share.places(len(library)) if share else None)
     bar = progress("embedding", len(names)) if progress and names else None
     written = 0
+    fresh = set(library.models()) <= {None, fingerprint}
     try:
         for start in range(0, len(names), COMMIT):
             some = names[start : start + COMMIT]
             points, views = [], []
-            for first in range(0, len(some), STEP):
-                step = some[first : first + STEP]
-                points.append(encoder.encode_points(library.points(step)))
-                views.append(encoder.encode_views(library.views(step, size=encoder.image_size)))
-                if bar:
-                    bar.advance(len(step))
+            try:
+                for first in range(0, len(some), STEP):
+                    step = some[first : first + STEP]
+                    found = encoder.encode_points(library.points(step))
+                    views.append(encoder.encode_views(library.views(step, size=encoder.image_size)))
+                    points.append(found)
+                    if bar:
+                        bar.advance(len(step))
+            except KeyboardInterrupt:
+                if fresh and points:
+                    ready = [np.concatenate(part[: len(points)]) for part in (points, views)]
+                    library.write_features(fingerprint, some[: len(ready[0])], *ready)
+                raise
             written += library.write_features(
                 fingerprint, some, np.concatenate(points), np.concatenate(views)
             )

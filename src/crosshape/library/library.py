@@ -177,6 +177,8 @@ def create_library(path: str | os.PathLike[str] | Address, settings: PrepareSett
     Raises CrosshapeError where the path is taken by something else, UsageError for sizes beyond all reason.
     """
     path = located(path)
+    if settings.up not in ("auto", "x", "y", "z"):
+        raise UsageError(f"up = {settings.up!r}: it must be auto, x, y or z.")
     for name, size in dataclasses.asdict(settings).items():
         if name != "up" and not 1 <= size <= LARGEST[name]:
             raise UsageError(f"{name} = {size:,}: it must be between 1 and {LARGEST[name]:,}.")
@@ -192,7 +194,7 @@ def create_library(path: str | os.PathLike[str] | Address, settings: PrepareSett
         empty = library_schema(settings).empty_table()
         with contextlib.suppress(FileExistsError):
             try:
-                lance.write_dataset(empty, str(path), mode="create")
+                lance.write_dataset(empty, _literal(path), mode="create")
             except (OSError, ValueError) as error:
                 if not any(word in str(error) for word in ("already exists", "preempted", "onflict")):
                     raise
@@ -383,6 +385,7 @@ class Library:
 
     def _places(self, names: Sequence[str]) -> list[int]:
         """Where named shapes are stored; an unknown name is an error that offers the nearest one."""
+        _check_list(names)
         places = []
         for name in names:
             if name not in self._place:
@@ -477,7 +480,8 @@ class Library:
         if not 1 <= size <= self.settings.image_size:
             raise UsageError(
                 f"{self.path} has views of {self.settings.image_size} pixels; {size} cannot be made of them. "
-                "Ask for less, or add the shapes to a new library with --image-size."
+                "Take a model or a setting of smaller views, or add the shapes to a new library with "
+                f"--image-size {size}."
             )
         return size
 
@@ -586,6 +590,14 @@ class Library:
         from crosshape.search.query import search
 
         return search(self, query, top=top, **choices)
+
+    def tags(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """The tags that named shapes have in the library, of those that have any."""
+        if "tags" not in self.dataset.schema.names or not names:
+            return {}
+        with lance_words(self.path, "read"):
+            found = self.dataset.take(self._places(names), columns=["tags"])["tags"].to_pylist()
+        return {name: tags for name, tags in zip(names, found, strict=True) if tags}
 
     def model_of(self, name: str) -> str | None:
         """The fingerprint of the model that a shape's features are of, or None. Raises CrosshapeError."""
@@ -698,7 +710,7 @@ class Library:
                         update_mode="rewrite_columns",
                     )
                     try:
-                        lance.LanceDataset.commit(str(self.path), change, read_version=dataset.version)
+                        lance.LanceDataset.commit(_literal(self.path), change, read_version=dataset.version)
                         return part.num_rows
                     except (OSError, ValueError, RuntimeError) as error:
                         if isinstance(self.path, Path):
@@ -728,6 +740,7 @@ class Library:
         """The names meant, sorted: one that ends in "/" is every shape below it. Raises CrosshapeError for one that
         is not there.
         """
+        _check_list(names)
         found: set[str] = set()
         for name in names:
             below: list[str] = []
@@ -824,7 +837,7 @@ def _is_gone(path: str) -> bool:
 def _newest(path: Path | Address) -> Any:
     import lance
 
-    return lance.dataset(str(path))
+    return lance.dataset(_literal(path))
 
 
 def _stored_settings(path: Path | Address, schema: pa.Schema) -> PrepareSettings:
@@ -857,6 +870,16 @@ def _stored_settings(path: Path | Address, schema: pa.Schema) -> PrepareSettings
     except (ValueError, TypeError, KeyError) as error:
         raise CrosshapeError(f"{path} is damaged or not a library of this crosshape: {error}") from error
     return settings
+
+
+def _check_list(names: Sequence[str]) -> None:
+    if isinstance(names, str):
+        raise UsageError(f"names is the text '{names}'; give a list: ['{names}']")
+
+
+def _literal(path: Path | Address) -> str:
+    """A path from the root, for Lance, to which "~/" and "c:" at the beginning of one mean something else."""
+    return os.path.abspath(path) if isinstance(path, Path) else str(path)
 
 
 def filled(rows: np.ndarray, column: Any) -> tuple[np.ndarray, np.ndarray]:

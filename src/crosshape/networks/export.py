@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import logging
+import os
 import shutil
 import tempfile
 import warnings
@@ -119,6 +120,7 @@ def compare(model: Model, folder: Path, seed: int = 0) -> dict[str, float]:
 
 def run_onnx(path: Path, **inputs: np.ndarray) -> np.ndarray:
     """What an ONNX file gives for named inputs, by onnxruntime on this machine's processor."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would leave a number and a queue in the home
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -284,8 +284,8 @@ def load_model(run: str | Path, device: str = "auto") -> Model:
     from safetensors.torch import load_file
 
     folder = Path(run)
-    if not folder.exists() and (SHIPPED / folder.name / WEIGHTS).is_file() and len(folder.parts) == 1:
-        folder = SHIPPED / folder.name
+    if len(folder.parts) == 1 and not (folder / WEIGHTS).exists() and (SHIPPED / folder / WEIGHTS).is_file():
+        folder = SHIPPED / folder.name  # also where data lies in a folder of that name
     if not (folder / WEIGHTS).is_file() or not (folder / CARD).is_file():
         known = f" Models that come with crosshape: {', '.join(shipped())}." if shipped() else ""
         what = "is not there" if not folder.exists() else f"holds no model ({WEIGHTS} and {CARD})"

@@ -75,4 +75,5 @@ def load_image_weights(network: ImageNetwork, path: Path) -> None:
         network.load_state_dict(from_colour(weights))
     except RuntimeError as error:
         reason = " ".join(str(error).split("\n", 2)[1:2]).strip()
+        reason = reason if len(reason) <= 200 else f"{reason[:200]} ..."
         raise CrosshapeError(f"{path} does not fit ResNet-18: {reason}") from None

@@ -229,8 +229,8 @@ def ask(
 
     if over not in OVER:
         raise UsageError(f"over is {over!r}; it must be one of {', '.join(OVER)}")
-    if top < 1:
-        raise UsageError(f"top is {top}; it must be 1 or more")
+    if not isinstance(top, int | np.integer) or top < 1:
+        raise UsageError(f"top is {top}; it must be a whole number, 1 or more")
     queries = [query] if isinstance(query, str | os.PathLike) else list(query)
     if not queries or not all(os.fspath(one) for one in queries):
         raise UsageError("search needs a query: a shape file, a picture or the name of a shape")
@@ -473,7 +473,7 @@ def library_model(
 
     Raises CrosshapeError where it is not there any more, or is another one.
     """
-    from crosshape.networks.model import load_model
+    from crosshape.networks.model import SHIPPED, load_model, shipped
 
     if model is not None and not isinstance(model, str | os.PathLike):
         loaded: Any = model
@@ -484,7 +484,7 @@ def library_model(
         if name is None:
             raise CrosshapeError(f"{was}, and not from a folder. Give its run with --model RUN.")
         try:
-            loaded = load_model(name)
+            loaded = load_model(SHIPPED / name if model is None and name in shipped() else name)
         except CrosshapeError:
             if model is not None:
                 raise
