@@ -14,7 +14,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from crosshape.cli import main
-from crosshape.commands.duplicates import safe_cell
+from crosshape.commands.duplicates import safe_cell, write_pairs
 from crosshape.errors import UnreadableShape
 from crosshape.library.adding import add
 from crosshape.library.library import Library, create_library
@@ -357,3 +357,25 @@ def test_links_are_said_to_be_links(tmp_path: Path) -> None:
         ("c.obj", "one file under two names (a link)"),
         ("d.obj", "the same bytes"),
     ]
+
+
+@pytest.mark.parametrize("first", ["a.obj", "z.obj"])
+def test_the_same_bytes_are_identical_whatever_the_names(first: str, tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    mesh = make_shape("bolt", 1)
+    write_shape(mesh, parts / "b.obj")
+    shutil.copy(parts / "b.obj", parts / "c.obj")
+    shape = load_shape(parts / "b.obj")
+    trimesh.Trimesh(shape.vertices * 25.4, shape.faces, process=False).export(parts / first)
+    library = add(parts, tmp_path / "parts.lance", settings=SETTINGS, workers=1)
+    (group,) = find_duplicates(library, workers=1)
+    found = [(pair.kind, pair.a, pair.b) for pair in group.pairs]
+    scaled = ("scaled", *sorted(["b.obj", first]))
+    assert found == [("identical", "b.obj", "c.obj"), scaled]
+    page = tmp_path / "twice.html"
+    write_pairs(str(page), library, [group], ["identical"])
+    text = page.read_text()
+    assert text.count("data:image/png;base64,") == 2 and first not in text
+    write_pairs(str(page), library, [group], list(KINDS))
+    assert page.read_text().count("data:image/png;base64,") == (4 if first == "a.obj" else 3)

@@ -5,8 +5,9 @@
     crosshape duplicates parts.lance --calibrate 50
 
 Kinds, from the simplest: identical (the same bytes), re-exported, moved, scaled, mirrored, re-meshed, changed. Every
-shape of a group was laid on the group's first one and measured, surface to surface. --calibrate makes copies of
-your own shapes in all kinds, looks for them, and prints how many were found and how many pairs were wrong.
+shape of a group was laid on the group's first one and measured, surface to surface; shapes of the same bytes are
+listed as copies of the first of them. --calibrate makes copies of your own shapes in all kinds, looks for them, and
+prints how many were found and how many pairs were wrong.
 """
 
 from __future__ import annotations
@@ -154,28 +155,25 @@ def safe_cell(value: object) -> object:
 
 
 def write_pairs(path: str, library: Library, groups: list[Group], kinds: list[str]) -> None:
-    """A page with every group: the first shape and its copies, with the evidence."""
+    """A page with every group: the first shape and its copies, with the evidence. What is identical to one of the
+    copies has a row of its own, after that of its group.
+    """
     from crosshape.search.duplicates import KINDS
     from crosshape.search.pages import Card, Row, library_pictures, write_page
 
     shown = [(g, [p for p in g.pairs if p.kind in kinds]) for g in groups]
     shown = [(group, pairs) for group, pairs in shown if pairs]
-    pictures = library_pictures(
-        library, [n for g, pairs in shown for n in (g.representative, *(p.b for p in pairs))]
-    )
-    rows = [
-        Row(
-            group.representative,
-            [
-                Card(pictures[group.representative], group.representative, ("the first of the group",)),
-                *(Card(pictures[p.b], p.b, (p.kind, p.evidence())) for p in pairs),
-            ],
-        )
-        for group, pairs in shown
-    ]
+    pictures = library_pictures(library, [n for _, pairs in shown for p in pairs for n in (p.a, p.b)])
+    rows = []
+    for group, pairs in shown:
+        firsts = sorted({p.a for p in pairs}, key=lambda name: (name != group.representative, name))
+        for first in firsts:
+            what = "group" if first == group.representative else "same bytes"
+            copies = [Card(pictures[p.b], p.b, (p.kind, p.evidence())) for p in pairs if p.a == first]
+            rows.append(Row(first, [Card(pictures[first], first, (f"the first of the {what}",)), *copies]))
     count = sum(len(pairs) for _, pairs in shown)
     lead = (
-        f"{count:,} copies in {len(rows):,} groups of {len(library):,} shapes. Nothing was deleted. "
+        f"{count:,} copies in {len(shown):,} groups of {len(library):,} shapes. Nothing was deleted. "
         + " ".join(f"{kind}: {text}." for kind, text in KINDS.items() if kind in kinds)
     )
     write_page(path, f"Copies in {library.path.name}", lead, rows)

@@ -5,8 +5,8 @@ nearest by learned features where there are some. Coarse alignment on the librar
 Then both files are read again, in guarded children, laid on each other and measured both ways, surface to surface;
 what is decided is decided by that. Where a file is gone or was changed the library's points stand in for it.
 
-Each group has a representative, its first name, and every other shape of it was measured against that one, so
-that no chain of small changes joins shapes that differ.
+Each group has a representative, its first name, and every other content of it was measured against that one, so
+that no chain of small changes joins shapes that differ. Shapes of the same bytes are copies of the first of them.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Group:
-    """A representative and its copies, simplest kinds first."""
+    """A representative and its copies, simplest kinds first; identical ones are of the first name of that content."""
 
     representative: str
     pairs: list[Pair]
@@ -204,19 +204,11 @@ def find_duplicates(
     result = [
         Group(
             facts[row]["name"],
-            sorted(_from(facts[row]["name"], some), key=lambda p: (order.index(p.kind), p.b)),
+            sorted(some, key=lambda p: (order.index(p.kind), p.b)),
         )
         for row, some in groups.items()
     ]
     return sorted(result, key=lambda group: (-len(group.pairs), group.representative))
-
-
-def _from(name: str, pairs: list[Pair]) -> list[Pair]:
-    """Pairs as they are seen from the representative: a byte-identical copy of a copy is of the copy's kind."""
-    from dataclasses import replace
-
-    direct = {pair.b: pair for pair in pairs if pair.a == name}
-    return [pair if pair.a == name else replace(direct[pair.a], b=pair.b) for pair in pairs]
 
 
 def _without_identical(facts: list[dict[str, Any]], groups: dict[int, list[Pair]]) -> list[int]:
