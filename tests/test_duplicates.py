@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from crosshape.cli import main
 from crosshape.commands.duplicates import safe_cell, write_pairs
+from crosshape.console import Progress
 from crosshape.errors import UnreadableShape
 from crosshape.library.adding import add
 from crosshape.library.library import Library, create_library
@@ -379,3 +380,23 @@ def test_the_same_bytes_are_identical_whatever_the_names(first: str, tmp_path: P
     assert text.count("data:image/png;base64,") == 2 and first not in text
     write_pairs(str(page), library, [group], list(KINDS))
     assert page.read_text().count("data:image/png;base64,") == (4 if first == "a.obj" else 3)
+
+
+@pytest.mark.parametrize("step, what", [("coarse", "aligning"), ("_map", "measuring")])
+def test_the_progress_line_ends_when_the_search_is_stopped(
+    step: str, what: str, copied: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import crosshape.search.duplicates as room
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    class Bar(Progress):
+        def close(self) -> None:
+            closed.append(self.what)
+
+    closed: list[str] = []
+    monkeypatch.setattr(room, step, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        find_duplicates(copied, workers=1, progress=Bar)
+    assert closed[-1] == what

@@ -120,16 +120,18 @@ def make_copies(
         items.append((row["path"], row["content_hash"], str(place), seed + number))
     bar = progress("copying", len(items)) if progress else None
     made = 0
-    with Guard(workers, limits, warm=warm_up) as guard:
-        for item, result in guard.map(partial(copies_of, up=library.settings.up, limits=limits), items):
-            if isinstance(result, UnreadableShape):
-                shutil.rmtree(item[2], ignore_errors=True)
-            else:
-                made += 1
-            if bar:
-                bar.advance()
-    if bar:
-        bar.close()
+    try:
+        with Guard(workers, limits, warm=warm_up) as guard:
+            for item, result in guard.map(partial(copies_of, up=library.settings.up, limits=limits), items):
+                if isinstance(result, UnreadableShape):
+                    shutil.rmtree(item[2], ignore_errors=True)
+                else:
+                    made += 1
+                if bar:
+                    bar.advance()
+    finally:
+        if bar:
+            bar.close()
     if not made:
         raise CrosshapeError(f"none of the files of {library.path} is where it was; copies need them.")
     return [row["name"] for row in chosen]

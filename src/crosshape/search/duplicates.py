@@ -310,14 +310,16 @@ def _aligned(
         return coarse(surfaces[pair[0]], surfaces[pair[1]])
 
     kept = {}
-    with ThreadPoolExecutor(workers or available_cores()) as pool:
-        for pair, (away, poses) in zip(pairs, pool.map(one, pairs), strict=True):
-            if away <= COARSE:
-                kept[pair] = poses
-            if bar:
-                bar.advance()
-    if bar:
-        bar.close()
+    try:
+        with ThreadPoolExecutor(workers or available_cores()) as pool:
+            for pair, (away, poses) in zip(pairs, pool.map(one, pairs), strict=True):
+                if away <= COARSE:
+                    kept[pair] = poses
+                if bar:
+                    bar.advance()
+    finally:
+        if bar:
+            bar.close()
     return kept
 
 
@@ -341,34 +343,36 @@ def _measured(
     if not left:
         return found
     bar = progress("measuring", len(left)) if progress else None
-    with Guard(workers, limits, warm=warm_up) as guard:
-        while left:
-            second = {b for _, b in left}
-            tasks = [pair for pair in left if pair[0] not in second]
-            work = partial(measure_files, up=up, limits=limits)
-            items = {pair: (sides[pair[0]], sides[pair[1]], left[pair]) for pair in sorted(tasks)}
-            members: set[int] = set()
-            for pair, measured in _map(guard, work, items):
-                if isinstance(measured, UnreadableShape):
-                    missed.append(measured.reason)
-                    continue
-                result = judge(facts[pair[0]], facts[pair[1]], measured)
-                # A shape that is a copy of two representatives stays with the first.
-                if result is not None and pair[0] < first.get(pair[1], len(facts)):
-                    if pair[1] in first:
-                        del found[first[pair[1]], pair[1]]
-                    found[pair], first[pair[1]] = result, pair[0]
-                    members.add(pair[1])
-            before = len(left)
-            left = {
-                pair: poses
-                for pair, poses in left.items()
-                if pair not in items and not members.intersection(pair)
-            }
-            if bar:
-                bar.advance(before - len(left))
-    if bar:
-        bar.close()
+    try:
+        with Guard(workers, limits, warm=warm_up) as guard:
+            while left:
+                second = {b for _, b in left}
+                tasks = [pair for pair in left if pair[0] not in second]
+                work = partial(measure_files, up=up, limits=limits)
+                items = {pair: (sides[pair[0]], sides[pair[1]], left[pair]) for pair in sorted(tasks)}
+                members: set[int] = set()
+                for pair, measured in _map(guard, work, items):
+                    if isinstance(measured, UnreadableShape):
+                        missed.append(measured.reason)
+                        continue
+                    result = judge(facts[pair[0]], facts[pair[1]], measured)
+                    # A shape that is a copy of two representatives stays with the first.
+                    if result is not None and pair[0] < first.get(pair[1], len(facts)):
+                        if pair[1] in first:
+                            del found[first[pair[1]], pair[1]]
+                        found[pair], first[pair[1]] = result, pair[0]
+                        members.add(pair[1])
+                before = len(left)
+                left = {
+                    pair: poses
+                    for pair, poses in left.items()
+                    if pair not in items and not members.intersection(pair)
+                }
+                if bar:
+                    bar.advance(before - len(left))
+    finally:
+        if bar:
+            bar.close()
     if missed:
         say(f"{len(missed):,} pairs could not be compared, the first because {printable(missed[0])}.")
     return found
