@@ -14,7 +14,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from crosshape.cli import main
-from crosshape.commands.duplicates import safe_cell, write_pairs
+from crosshape.commands.duplicates import safe_cell, write_csv, write_pairs
 from crosshape.console import Progress
 from crosshape.errors import UnreadableShape
 from crosshape.library.adding import add
@@ -400,3 +400,10 @@ def test_the_progress_line_ends_when_the_search_is_stopped(
     with pytest.raises(KeyboardInterrupt):
         find_duplicates(copied, workers=1, progress=Bar)
     assert closed[-1] == what
+
+
+def test_a_table_without_pairs_has_the_same_columns(tmp_path: Path) -> None:
+    for name, pairs in (("none.csv", []), ("some.csv", [Pair("a.obj", "b.obj", "identical")])):
+        write_csv(str(tmp_path / name), pairs)
+    none, some = ((tmp_path / name).read_text().splitlines() for name in ("none.csv", "some.csv"))
+    assert none == some[:1] and len(none[0].split(",")) == 11

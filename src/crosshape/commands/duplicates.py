@@ -138,10 +138,11 @@ def write_csv(path: str, pairs: list[Pair]) -> None:
     from pathlib import Path
 
     from crosshape.files import write_whole
+    from crosshape.search.duplicates import Pair
 
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow([*_line(pairs[0]), "evidence"] if pairs else ["kind", "a", "b"])
+    writer.writerow([*_line(Pair("", "", "")), "evidence"])
     for pair in pairs:
         writer.writerow([safe_cell(value) for value in (*_line(pair).values(), pair.evidence())])
     write_whole(Path(path), out.getvalue().encode("utf-8", "backslashreplace"))
