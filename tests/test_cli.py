@@ -100,12 +100,23 @@ def test_idle_threads_sleep_unless_the_user_says_otherwise(given, kept, tmp_path
     ],
 )
 def test_what_is_no_table_or_page_is_not_replaced_by_one(embedded_library, tmp_path, capsys, words):
-    file = tmp_path / "bracket.obj"
-    file.write_text("v 0 0 0\n")
+    what, other = ("table", "page.html") if words[-1] == "--csv" else ("page", "labels.csv")
     command, *rest = words
-    assert main([command, str(embedded_library.path), *rest, str(file)]) == 2
-    assert f"{file} is there already, and no table or page; name another" in capsys.readouterr().err
-    assert file.read_text() == "v 0 0 0\n"
+    for name in ("bracket.obj", other):
+        file = tmp_path / name
+        file.write_text("v 0 0 0\n")
+        assert main([command, str(embedded_library.path), *rest, str(file)]) == 2
+        assert f"{file} is there already, and no {what}; name another" in capsys.readouterr().err
+        assert file.read_text() == "v 0 0 0\n"
+
+
+def test_a_table_and_a_page_are_two_files(embedded_library, tmp_path, capsys):
+    (tmp_path / "link.html").symlink_to("same.html")
+    same, link = (str(tmp_path / name) for name in ("same.html", "link.html"))
+    for place in (same, link):
+        assert main(["duplicates", str(embedded_library.path), "--csv", same, "--html", place]) == 2
+        assert "--csv and --html name the same file; name two" in capsys.readouterr().err
+    assert not (tmp_path / "same.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,17 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from crosshape.errors import UsageError
 
-WRITTEN = {".html", ".htm", ".csv", ".tsv"}
-"""Endings of tables and pages."""
+TABLES = frozenset({".csv", ".tsv"})
+"""Endings of tables."""
+
+PAGES = frozenset({".html", ".htm"})
+"""Endings of pages."""
 
 
 def check_place(path: str | os.PathLike[str]) -> None:
@@ -27,10 +30,13 @@ def check_place(path: str | os.PathLike[str]) -> None:
         raise IsADirectoryError(errno.EISDIR, "that is a folder; name a file", str(path))
 
 
-def check_output(path: str | os.PathLike[str], inputs: Sequence[str | os.PathLike[str]] = ()) -> None:
+def check_output(
+    path: str | os.PathLike[str], kind: Collection[str], inputs: Sequence[str | os.PathLike[str]] = ()
+) -> None:
     """Refuse a place for a table or a page that holds something else: a file of another kind, or one that is read.
 
-    Raises UsageError, and what `check_place` raises.
+    kind: TABLES or PAGES; a table replaces tables only, a page pages only. Raises UsageError, and what `check_place`
+    raises.
     """
     path = Path(path)
     check_place(path)
@@ -40,8 +46,9 @@ def check_output(path: str | os.PathLike[str], inputs: Sequence[str | os.PathLik
                 raise UsageError(
                     f"{path} is read by this command, and would be lost; name another file to write."
                 )
-    if path.is_file() and path.suffix.lower() not in WRITTEN and path.parent != Path("/dev"):
-        raise UsageError(f"{path} is there already, and no table or page; name another file to write.")
+    if path.is_file() and path.suffix.lower() not in kind and path.parent != Path("/dev"):
+        what = "table" if kind == TABLES else "page"
+        raise UsageError(f"{path} is there already, and no {what}; name another file to write.")
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -13,6 +13,7 @@ prints how many were found and how many pairs were wrong.
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from crosshape.console import Progress, print_json, print_table, say
     from crosshape.errors import MOST_WORKERS, UsageError, check_count
-    from crosshape.files import check_output
+    from crosshape.files import PAGES, TABLES, check_output
     from crosshape.library.library import open_library
     from crosshape.search.duplicates import KINDS, find_duplicates
 
@@ -63,9 +64,12 @@ def run(options: argparse.Namespace) -> int:
     check_count("--seed", options.seed, (1 << 63) - 1, least=0)
     if options.calibrate is not None and (options.csv or options.html or options.kinds):
         raise UsageError("--calibrate prints scores; leave --csv, --html and --kinds out")
-    for place in (options.csv, options.html):
-        if place:
-            check_output(place)
+    if options.csv and options.html and os.path.realpath(options.csv) == os.path.realpath(options.html):
+        raise UsageError("--csv and --html name the same file; name two")
+    if options.csv:
+        check_output(options.csv, TABLES)
+    if options.html:
+        check_output(options.html, PAGES)
     library = open_library(options.library)
     if options.calibrate is not None:
         return show_calibration(library, options)

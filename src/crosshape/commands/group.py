@@ -36,12 +36,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from crosshape.console import print_json, print_table, say
-    from crosshape.files import check_output
+    from crosshape.files import PAGES, check_output
     from crosshape.library.library import open_library
     from crosshape.search.groups import group
 
     if options.html:
-        check_output(options.html)
+        check_output(options.html, PAGES)
     library = open_library(options.library)
     found = group(library, over=options.over, least=options.least, count=options.count)
     if options.html:

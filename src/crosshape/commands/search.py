@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from crosshape.console import print_json, print_table, say
-    from crosshape.files import check_output
+    from crosshape.files import PAGES, check_output
     from crosshape.library.library import open_library
     from crosshape.search.query import Where, ask
 
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         options.tag,
     )
     if options.html:
-        check_output(options.html)
+        check_output(options.html, PAGES)
     library = open_library(options.library)
     is_file = any(Path(query).is_file() for query in options.query)
     answer = ask(

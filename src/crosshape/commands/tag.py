@@ -43,12 +43,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from crosshape.console import print_json, print_table, say
     from crosshape.errors import command
-    from crosshape.files import check_output
+    from crosshape.files import TABLES, check_output
     from crosshape.library.library import open_library
     from crosshape.search.tags import STATES, propose, write_tags
 
     if options.csv:
-        check_output(options.csv, [options.labels] if options.labels else [])
+        check_output(options.csv, TABLES, [options.labels] if options.labels else [])
     library = open_library(options.library)
     labels, refused = gathered(library, options.labels)
     learned, proposals = propose(library, labels, over=options.over, refused=refused)
