@@ -230,7 +230,7 @@ def test_proposals_are_not_taken_for_labels(mixed: Library, tmp_path: Path, caps
         read_labels(out, mixed.names)
 
 
-@pytest.mark.parametrize("text", ["name;tag\n{};lid\n", "{}\tlid\n", "\ufeff{};lid"])
+@pytest.mark.parametrize("text", ["name;tag\n{};lid\n", "Name,TAG\n{},lid\n", "{}\tlid\n", "\ufeff{};lid"])
 def test_labels_of_other_spreadsheets(mixed: Library, tmp_path: Path, text: str) -> None:
     (tmp_path / "labels.csv").write_text(text.format("lid/000.obj"), encoding="utf-8")
     assert read_labels(tmp_path / "labels.csv", mixed.names) == {"lid/000.obj": "lid"}

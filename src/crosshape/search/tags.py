@@ -87,7 +87,7 @@ def said_tags(library: Path | Address) -> tuple[dict[str, str], set[tuple[str, s
 
 
 def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
-    """Name -> tag of a CSV of `name,tag` rows, a head or not; semicolons or tabs between them do as well.
+    """Name -> tag of a CSV of `name,tag` rows, a head (in any case) or not; semicolons or tabs between them do as well.
 
     The apostrophe that tables written here put before what a spreadsheet would compute is taken away. Raises
     CrosshapeError with the line that is wrong, and for a table of proposals: what nobody looked at is no label.
@@ -105,14 +105,15 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
         raise CrosshapeError(f"{path} is no CSV in UTF-8; save it as 'CSV UTF-8'.") from None
     except csv.Error as error:
         raise CrosshapeError(f"{path} is no CSV: {error}.") from None
-    if rows and [cell.strip() for cell in rows[0][2:4]] == ["score", "state"]:
+    head = [cell.strip().lower() for cell in rows[0]] if rows else []
+    if head[2:4] == ["score", "state"]:
         raise CrosshapeError(
             f"{path} holds proposals, not labels. Keep the lines that are right, and of these name and tag alone."
         )
     labels: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
         cells = [_bare(cell.strip()) for cell in row]
-        if not any(cells) or (number == 1 and cells[:2] == ["name", "tag"]):
+        if not any(cells) or (number == 1 and head[:2] == ["name", "tag"]):
             continue
         if len(cells) < 2 or not cells[0] or not cells[1]:
             raise CrosshapeError(f"{path}, line {number}: two columns are needed, name and tag.")
