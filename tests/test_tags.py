@@ -112,16 +112,19 @@ def test_what_was_said_on_the_page_counts_as_well(
     said_file(mixed.path).write_text(json.dumps(said))
     file = tmp_path / "labels.csv"
     file.write_text("\n".join(f"{name},{tag}" for name, tag in labels.items() if tag == "odd"))
-    write_tags(mixed, {"bolt/050.obj": ["bolt", "m6"], "lid/079.obj": ["old"]})
+    write_tags(mixed, {"bolt/050.obj": ["bolt", "m6"], "lid/079.obj": ["old"], "lid/000.obj": ["lid"]})
     assert main([*words, "--from", str(file), "--write"]) == 0
     out, err = capsys.readouterr()
     rows = {row["name"]: row for row in map(json.loads, out.splitlines())}
     assert len(rows) == 150 and {row["tag"] for row in rows.values()} == {"bolt", "lid", "odd"}
     assert rows["bolt/050.obj"]["tag"] != "bolt" and rows["bolt/051.obj"]["tag"] != "bolt"
     assert "1 tags of the page are of shapes that are not in the library any more." in err
-    assert "60 more tags were given on the page." in err and "1 shapes lost tags that were refused" in err
+    assert "60 more tags were given on the page." in err
+    assert "3 tags of the library were removed: they are neither given nor ready now." in err
     stored = stored_tags(open_library(mixed.path))
-    assert stored["bolt/050.obj"] == ["m6"] and stored["odd/000.obj"] == ["odd"]
+    ready = {row["name"]: [row["tag"]] for row in rows.values() if row["state"] == "ready"}
+    assert stored == ready | {name: [tag] for name, tag in labels.items()}
+    assert stored.get("bolt/050.obj") not in (["bolt"], ["m6"]) and stored["odd/000.obj"] == ["odd"]
     assert stored["bolt/000.obj"] == ["bolt"] and "bolt" not in stored.get("bolt/051.obj", [])
 
 
@@ -237,3 +240,16 @@ def test_labels_of_other_spreadsheets(mixed: Library, tmp_path: Path, text: str)
     (tmp_path / "labels.csv").write_bytes("name;tag\nlid/000.obj;Tür\n".encode("latin-1"))
     with pytest.raises(CrosshapeError, match="is no CSV in UTF-8; save it as 'CSV UTF-8'."):
         read_labels(tmp_path / "labels.csv", mixed.names)
+
+
+def test_tags_that_are_taken_back_leave_the_library(mixed: Library, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "labels.csv"
+    labels = some_labels(mixed, 5)
+    words = ["tag", str(mixed.path), "--from", str(path), "--write"]
+    for gone in ([], ["lid/000.obj", "lid/001.obj"]):
+        path.write_text("\n".join(f"{name},{tag}" for name, tag in labels.items() if name not in gone))
+        said_file(mixed.path).write_text(json.dumps({"labels": {"odd/079.obj": "page"}, "refused": []}))
+        assert main(words) == 0
+        assert ("2 tags of the library were removed" in capsys.readouterr().err) == bool(gone)
+        given = {name: [tag] for name, tag in labels.items() if name not in gone}
+        assert stored_tags(open_library(mixed.path)) == given | {"odd/079.obj": ["page"]}

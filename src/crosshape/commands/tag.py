@@ -8,7 +8,7 @@ labels.csv holds a line for each labelled shape: its name and its tag, as in "li
 gave on the page of crosshape serve count as well, and alone where there is no --from; what they refused is not
 proposed. A proposal is ready, to review, or has not enough evidence; what precision to expect of each was measured
 on labelled shapes that the classifier had not seen. --write keeps the given and the ready tags in the library, for
-search --tag and the page.
+search --tag and the page; tags kept by an earlier run that are neither now are removed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.errors import command
     from crosshape.files import TABLES, check_output
     from crosshape.library.library import open_library
-    from crosshape.search.tags import STATES, propose, write_tags
+    from crosshape.search.tags import STATES, propose, stored_tags, write_tags
 
     if options.csv:
         check_output(options.csv, TABLES, [options.labels] if options.labels else [])
@@ -78,11 +78,12 @@ def run(options: argparse.Namespace) -> int:
     if options.write:
         ready = {one.name: [one.tag] for one in proposals if one.state == "ready"}
         tags = {name: [tag] for name, tag in labels.items()} | ready
-        cleared = refusals(library, refused, tags)
-        write_tags(library, tags | cleared)
+        stored = stored_tags(library)
+        removed = sum(tag not in tags.get(name, ()) for name, some in stored.items() for tag in some)
+        write_tags(library, {name: [] for name in stored} | tags)
         say(f"{len(tags):,} tags were written: {command('search', options.library, 'QUERY', '--tag', 'TAG')}")
-        if cleared:
-            say(f"{len(cleared):,} shapes lost tags that were refused on the page.")
+        if removed:
+            say(f"{removed:,} tags of the library were removed: they are neither given nor ready now.")
     return 0
 
 
@@ -110,17 +111,6 @@ def gathered(library: Library, file: str | None) -> tuple[dict[str, str], set[tu
         )
     # What a file says now counts more than a refusal on the page before.
     return labels | more, {(name, tag) for name, tag in refused if labels.get(name) != tag}
-
-
-def refusals(
-    library: Library, refused: set[tuple[str, str]], tags: dict[str, list[str]]
-) -> dict[str, list[str]]:
-    """Name -> tags that are left, of the shapes whose stored tags were refused and that get no others."""
-    from crosshape.search.tags import stored_tags
-
-    stored = stored_tags(library) if refused else {}
-    wrong = {name for name, tag in refused if tag in stored.get(name, ())} - set(tags)
-    return {name: [tag for tag in stored[name] if (name, tag) not in refused] for name in sorted(wrong)}
 
 
 def write_csv(path: str, rows: list[dict[str, object]]) -> None:
