@@ -15,6 +15,8 @@ from crosshape.errors import CrosshapeError
 from crosshape.library.library import Library, create_library, open_library
 from crosshape.search.query import Where, search
 from crosshape.search.tags import (
+    READY,
+    SURE,
     Learned,
     judge,
     propose,
@@ -70,6 +72,9 @@ def test_thresholds_against_a_count_by_hand() -> None:
     assert threshold(scores, right, 0.7) == (0.7, 0.75)  # 3 of 3, one wrong counted in
     assert threshold(scores, right, 0.6) == (0.5, 0.667)  # 4 of 5, one more wrong: 4 of 6
     assert threshold(scores, right, 0.9) == (None, None)
+    for count in (SURE - 1, SURE):
+        ready = threshold(np.linspace(1, 0.5, count), np.ones(count, bool), READY)
+        assert ready == ((0.5, 0.95) if count == SURE else (None, None))
     about = Learned("a", 5, 0.9, 0.97, 0.5, 0.7)
     assert judge(about, 0.9) == ("ready", 0.97)
     assert judge(about, 0.6) == ("to review", 0.7)
@@ -253,3 +258,12 @@ def test_tags_that_are_taken_back_leave_the_library(mixed: Library, tmp_path: Pa
         assert ("2 tags of the library were removed" in capsys.readouterr().err) == bool(gone)
         given = {name: [tag] for name, tag in labels.items() if name not in gone}
         assert stored_tags(open_library(mixed.path)) == given | {"odd/079.obj": ["page"]}
+
+
+def test_it_is_said_that_nothing_is_ready_and_why(mixed: Library, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "labels.csv"
+    for count in (3, 30):
+        path.write_text("\n".join(f"{name},{tag}" for name, tag in some_labels(mixed, count).items()))
+        assert main(["tag", str(mixed.path), "--from", str(path)]) == 0
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith("Nothing is ready: that takes 19 labelled shapes of a tag") == (count == 3)

@@ -7,7 +7,8 @@
 labels.csv holds a line for each labelled shape: its name and its tag, as in "lids/round.obj,lid". Tags that people
 gave on the page of crosshape serve count as well, and alone where there is no --from; what they refused is not
 proposed. A proposal is ready, to review, or has not enough evidence; what precision to expect of each was measured
-on labelled shapes that the classifier had not seen. --write keeps the given and the ready tags in the library, for
+on labelled shapes that the classifier had not seen. Three labelled shapes of a tag are enough to propose it, and
+nothing can be ready with fewer than 19. --write keeps the given and the ready tags in the library, for
 search --tag and the page; tags kept by an earlier run that are neither now are removed.
 """
 
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.errors import command
     from crosshape.files import TABLES, check_output
     from crosshape.library.library import open_library
-    from crosshape.search.tags import STATES, propose, stored_tags, write_tags
+    from crosshape.search.tags import STATES, SURE, propose, stored_tags, write_tags
 
     if options.csv:
         check_output(options.csv, TABLES, [options.labels] if options.labels else [])
@@ -84,6 +85,10 @@ def run(options: argparse.Namespace) -> int:
         say(f"{len(tags):,} tags were written: {command('search', options.library, 'QUERY', '--tag', 'TAG')}")
         if removed:
             say(f"{removed:,} tags of the library were removed: they are neither given nor ready now.")
+    if proposals and not counts[0]:
+        say(
+            f"Nothing is ready: that takes {SURE} labelled shapes of a tag or more that are told from the others."
+        )
     return 0
 
 

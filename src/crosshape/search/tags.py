@@ -37,6 +37,11 @@ LEAST = 3
 PRIOR = 1
 """Wrong proposals that are added to those counted, so that three right of three do not promise certainty."""
 
+SURE = 19
+"""Labelled shapes a tag needs before anything can be ready: with fewer, all of them right and PRIOR wrong are not
+READY.
+"""
+
 STATES = ("ready", "to review", "not enough evidence")
 
 
