@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
 
 import pytest
 
+from crosshape import console
 from crosshape.cli import COMMANDS, main
 
 
@@ -145,3 +148,52 @@ def test_commands_that_are_advised_can_be_pasted(tmp_path, capsys):
     assert main(["info", str(tmp_path / "my parts")]) == 1
     said = capsys.readouterr().err
     assert f"crosshape add '{tmp_path}/my parts' '{tmp_path}/my parts.lance'" in said
+
+
+def test_an_object_is_json_whatever_is_in_it(capsys):
+    console.print_json({"bad\udcff": ["half\ud800", "whole é"]})
+    assert json.loads(capsys.readouterr().out.encode()) == {"bad\\xff": ["half\\ud800", "whole é"]}
+
+
+class Screen(io.StringIO):
+    """A terminal that keeps what is written."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def one_screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """Standard output and error in one terminal of 60 columns."""
+    one = Screen()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, one)
+    monkeypatch.setenv("COLUMNS", "60")
+    return one
+
+
+def test_the_progress_line_takes_one_row(monkeypatch):
+    screen = one_screen(monkeypatch)
+    bar = console.Progress("training", 3)
+    bar.shown = 0
+    bar.advance(1, "loss " * 30)
+    assert len(screen.getvalue().removeprefix("\r\x1b[K")) == 59
+    bar.close()
+    assert screen.getvalue().endswith("\r\x1b[K")
+
+
+def test_lines_stand_apart_from_the_progress_line(monkeypatch, tmp_path):
+    screen = one_screen(monkeypatch)
+    for number in range(3):
+        (tmp_path / f"{number}.obj").write_text("")
+    assert main(["check", str(tmp_path), "--workers", "1"]) == 1
+    told = [row.rsplit("\x1b[K", 1)[-1] for row in screen.getvalue().split("\n") if ".obj: " in row]
+    assert [line.split(":")[0] for line in told] == ["0.obj", "1.obj", "2.obj"]
+    bar = console.Progress("checking", 2)
+    bar.shown = 0
+    bar.advance()
+    drawn = console.Progress.drawn
+    console.say("a word")
+    assert screen.getvalue().endswith(f"{drawn}\r\x1b[Ka word\n{drawn}")
+    bar.close()
+    console.say("an end")
+    assert screen.getvalue().endswith("\r\x1b[Kan end\n")

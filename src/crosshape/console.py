@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import json
+import os
+import shutil
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, TextIO
 
 
 def say(text: str) -> None:
     """One line of words to standard error."""
-    print(text, file=sys.stderr, flush=True)
+    with _aside(sys.stderr):
+        print(text, file=sys.stderr, flush=True)
+
+
+def print_line(text: str) -> None:
+    """One line of words on standard output."""
+    with _aside(sys.stdout):
+        print(text, flush=True)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One object on one line of standard output, keys in the order given; numbers that are not finite become null."""
-    print(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False), flush=True)
+    """One object on one line of standard output, keys in the order given; numbers that are not finite become null.
+
+    Bytes of a file's name that are no UTF-8 are written as \\xNN.
+    """
+    escaped = codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8"
+    print_line(json.dumps(_plain(value), ensure_ascii=escaped, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {_encodable(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, bool | int | str) or value is None:
+    if isinstance(value, str):
+        return _encodable(value)
+    if isinstance(value, bool | int) or value is None:
         return value
     if hasattr(value, "item"):
         value = value.item()
@@ -32,7 +49,15 @@ def _plain(value: Any) -> Any:
             return value
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
-    return str(value)
+    return _encodable(str(value))
+
+
+def _encodable(text: str) -> str:
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character that stands for no byte
+        data = text.encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
 
 
 def printable(text: str) -> str:
@@ -53,11 +78,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         parts = (v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True))
         return "  ".join(parts).rstrip()
 
-    print(line(head))
-    print(line(["-" * w for w in widths]))
-    for row in cells:
-        print(line(row))
-    sys.stdout.flush()
+    print_line("\n".join(map(line, (head, ["-" * w for w in widths], *cells))))
 
 
 def _cell(value: Any) -> str:
@@ -78,8 +99,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+_CLEAR = "\r\x1b[K"
+"""Empties the row of the terminal that the cursor is in."""
+
+
 class Progress:
     """A progress line with rate and time left on standard error; silent where that is no terminal."""
+
+    drawn: ClassVar[str] = ""
+    """The line that stands in the terminal now."""
 
     def __init__(self, what: str, total: int, unit: str = "shapes") -> None:
         self.what, self.total, self.unit = what, total, unit
@@ -99,11 +127,34 @@ class Progress:
         filled = 24 * self.done // max(self.total, 1)
         bar = "━" * filled + "╌" * (24 - filled)
         text = f"{self.what} {bar} {self.done}/{self.total}  {rate:.1f} {self.unit}/s  {left} left  {note}"
-        sys.stderr.write(f"\r\x1b[K{text.rstrip()}")
+        Progress.drawn = text.rstrip()[: max(_columns() - 1, 1)]  # _CLEAR empties one row only
+        sys.stderr.write(f"{_CLEAR}{Progress.drawn}")
         sys.stderr.flush()
 
     def close(self) -> None:
         """End the line."""
         if self.live and self.done:
-            sys.stderr.write("\r\x1b[K")
+            Progress.drawn = ""
+            sys.stderr.write(_CLEAR)
             sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _aside(stream: TextIO) -> Iterator[None]:
+    """Take the progress line away while a stream is written to in the same terminal, and draw it again."""
+    apart = not (Progress.drawn and stream.isatty())
+    if not apart:
+        sys.stderr.write(_CLEAR)
+        sys.stderr.flush()
+    yield
+    if not apart:
+        sys.stderr.write(Progress.drawn)
+        sys.stderr.flush()
+
+
+def _columns() -> int:
+    """How wide the terminal of standard error is."""
+    with contextlib.suppress(OSError, ValueError):
+        if columns := os.get_terminal_size(sys.stderr.fileno()).columns:
+            return columns
+    return shutil.get_terminal_size().columns

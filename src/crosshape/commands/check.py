@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     import dataclasses
     import time
 
-    from crosshape.console import Progress, duration, print_json, printable, say
+    from crosshape.console import Progress, duration, print_json, print_line, printable, say
     from crosshape.errors import MOST_WORKERS, CrosshapeError, UsageError, check_count
     from crosshape.settings import Limits
     from crosshape.shapes.files import FORMATS, find_shapes, links_words
@@ -73,9 +73,9 @@ def run(options: argparse.Namespace) -> int:
             if options.json:
                 print_json(line)
             elif not line["ok"]:
-                print(f"{printable(item.name)}: {line['reason']}", flush=True)
+                print_line(f"{printable(item.name)}: {line['reason']}")
             elif notes:
-                print(f"{printable(item.name)}: loads; {'; '.join(notes)}", flush=True)
+                print_line(f"{printable(item.name)}: loads; {'; '.join(notes)}")
     finally:
         progress.close()
     say(
