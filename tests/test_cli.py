@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -150,9 +151,74 @@ def test_commands_that_are_advised_can_be_pasted(tmp_path, capsys):
     assert f"crosshape add '{tmp_path}/my parts' '{tmp_path}/my parts.lance'" in said
 
 
+TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
+
+
+def crosshape(*words: str, **options) -> subprocess.CompletedProcess:
+    """The program as its users run it; `env` adds to the environment."""
+    options["env"] = {**os.environ, **options.get("env", {})}
+    return subprocess.run([sys.executable, "-m", "crosshape", *words], stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8:strict"])
+def test_names_that_cannot_be_encoded_are_escaped(encoding, tmp_path):
+    for name in ("e\u0301.obj", "\U0001f600.obj", "bad\udcff.obj"):
+        (tmp_path / name).write_text(TRIANGLE)
+    env = {"PYTHONIOENCODING": encoding}
+    done = crosshape("check", str(tmp_path), "--json", "--workers", "1", env=env, stdout=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    names = {Path(json.loads(line)["path"]).name for line in done.stdout.splitlines()}
+    assert names == {"e\u0301.obj", "\U0001f600.obj", "bad\\xff.obj"}
+    done = crosshape("info", str(tmp_path / "bad\udcff.obj"), "--json", env=env, stdout=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.decode())["path"] == str(tmp_path / "bad\\xff.obj")
+    done = crosshape("info", str(tmp_path / "e\u0301.obj"), env=env, stdout=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_object_is_json_whatever_is_in_it(capsys):
     console.print_json({"bad\udcff": ["half\ud800", "whole é"]})
     assert json.loads(capsys.readouterr().out.encode()) == {"bad\\xff": ["half\\ud800", "whole é"]}
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["add", "--help"]])
+def test_help_that_nobody_reads_is_no_fault(words, unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = crosshape(*words, stdout=writer, env={"PYTHONUNBUFFERED": unbuffered})
+    os.close(writer)
+    assert done.returncode in (0, 1) and not done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_is_said_once():
+    with open("/dev/full", "w") as full:
+        done = crosshape("--help", stdout=full)
+    assert done.returncode == 1
+    assert (
+        done.stderr.decode().startswith("crosshape: No space left on device.")
+        and b"Traceback" not in done.stderr
+    )
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_with_a_command_is_its_help(capsys):
+    assert main(["help", "search"]) == 0
+    assert capsys.readouterr().out.startswith("usage: crosshape search ")
+    assert main(["help", "serch"]) == 2
+    assert "did you mean 'search'?" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="streams are closed by a shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_may_be_closed(closed, tmp_path):
+    (tmp_path / "a.obj").write_text(TRIANGLE)
+    words = [sys.executable, "-m", "crosshape", "check", str(tmp_path), "--json", "--workers", "1"]
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *words], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert done.stdout.startswith(b'{"path": ') is (closed == "2>&-")
 
 
 class Screen(io.StringIO):

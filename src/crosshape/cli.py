@@ -7,7 +7,9 @@ it or did only a part of it, 2 wrong usage, 130 stopped by Ctrl-C.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import sys
 
@@ -49,8 +51,35 @@ def overview() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """Run one command; returns the exit status. Every error a user can mend becomes one line."""
+    from crosshape.errors import CrosshapeError, UsageError
+
+    prepare_streams()
+    status = 1
+    try:
+        done = choose(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        status = done
+    except UsageError as error:
+        tell(str(error))
+        status = 2
+    except CrosshapeError as error:
+        tell(str(error))
+    except BrokenPipeError:
+        pass  # who read our output has enough
+    except KeyboardInterrupt:
+        tell("stopped.")
+        status = 130
+    except (OSError, MemoryError) as error:
+        tell(describe(error))
+    drop_unwritten()
+    return status
+
+
+def choose(words: list[str]) -> int:
+    """Do what the words ask for: an overview, the version or a command; returns the exit status."""
+    if words[:1] == ["help"] and len(words) > 1:
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0 if words else 2
@@ -70,10 +99,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_command(name: str, words: list[str]) -> int:
-    """Parse the words of one command and run it; every error a user can mend becomes one line."""
+    """Parse the words of one command and run it; returns the exit status."""
     import argparse
-
-    from crosshape.errors import CrosshapeError, UsageError
 
     # torch's idle threads sleep instead of spinning: the cores are for the kernels meanwhile (docs/speed.md)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -89,23 +116,32 @@ def run_command(name: str, words: list[str]) -> int:
         options = parser.parse_intermixed_args(words)  # options may stand between the shapes
     except SystemExit as stop:
         return int(stop.code or 0)
-    try:
-        return int(module.run(options))
-    except UsageError as error:
-        print(f"crosshape: {error}", file=sys.stderr)
-        return 2
-    except CrosshapeError as error:
-        print(f"crosshape: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("crosshape: stopped.", file=sys.stderr)
-        return 130
-    except (OSError, MemoryError) as error:
-        print(f"crosshape: {describe(error)}", file=sys.stderr)
-        return 1
+    return int(module.run(options))
+
+
+def prepare_streams() -> None:
+    """Make standard output and error take every text: what they cannot encode is escaped, closed ones drop all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def drop_unwritten() -> None:
+    """Give up what standard output and error did not take, so that Python does not try again when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def tell(text: str) -> None:
+    """Say what went wrong, where somebody listens."""
+    with contextlib.suppress(OSError):
+        print(f"crosshape: {text}", file=sys.stderr)
 
 
 def describe(error: OSError | MemoryError) -> str:
