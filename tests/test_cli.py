@@ -263,3 +263,14 @@ def test_lines_stand_apart_from_the_progress_line(monkeypatch, tmp_path):
     bar.close()
     console.say("an end")
     assert screen.getvalue().endswith("\r\x1b[Kan end\n")
+
+
+@pytest.mark.parametrize("what, library", [(".", "{here}.lance"), ("/", "LIBRARY"), ("..", "{above}.lance")])
+def test_a_folder_without_a_name_gives_a_library_one(what, library, tmp_path, monkeypatch, capsys):
+    here = tmp_path / "parts"
+    here.mkdir()
+    (here / "a.obj").write_text("")
+    monkeypatch.chdir(here)
+    assert main(["info", what]) == 1
+    advice = f"crosshape add {what} {library.format(here=here, above=tmp_path)}"
+    assert capsys.readouterr().err.endswith(f" {advice}\n")

@@ -175,3 +175,14 @@ def test_no_library_there(bucket):
     assert not is_library(f"{bucket}/a.lance")
     with pytest.raises(CrosshapeError, match=r"there is no library s3://.*/a.lance. Make one: crosshape add"):
         open_library(f"{bucket}/a.lance")
+
+
+def test_a_path_that_is_no_utf8_is_refused(tmp_path):
+    place = tmp_path / "n\udcff.lance"
+    with pytest.raises(CrosshapeError, match="cannot write .*: this path is not valid UTF-8"):
+        create_library(place, MADE)
+    assert not place.exists()
+    (place / "_versions").mkdir(parents=True)
+    (place / "_versions" / "1.manifest").touch()
+    with pytest.raises(CrosshapeError, match="cannot open .*: this path is not valid UTF-8"):
+        open_library(place)

@@ -126,9 +126,10 @@ def open_library(path: str | os.PathLike[str] | Address) -> Library:
             f"{path} is an empty folder, not a library. Make one: {command('add', 'SHAPES', path)}"
         )
     if not is_library(path):
+        folder = path if path.name not in ("", "..") else path.resolve()  # such as "." and "/"
+        library = f"{folder}.lance" if folder.name else "LIBRARY"
         raise CrosshapeError(
-            f"{path} is a folder, but not a library. Make one of the shapes in it: "
-            f"{command('add', path, f'{path}.lance')}"
+            f"{path} is a folder, but not a library. Make one of the shapes in it: {command('add', path, library)}"
         )
     with lance_words(path, "open"):
         return Library(path, _newest(path))
@@ -207,6 +208,12 @@ def lance_words(path: Path | Address, doing: str) -> Iterator[None]:
 
     doing: "open", "read" or "write".
     """
+    from crosshape.shapes.files import encodable
+
+    if not encodable(str(path)):
+        raise CrosshapeError(
+            f"cannot {doing} {path}: this path is not valid UTF-8. Rename it or choose another."
+        )
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
