@@ -321,3 +321,10 @@ def test_a_side_that_did_nothing_has_no_rate():
 def test_what_says_nothing_to_scaling_is_refused(words, capsys):
     assert main(["benchmark", "--scaling", "--quick", *words]) == 2
     assert f"{words[0]} {words[1]} says nothing to --scaling" in capsys.readouterr().err
+
+
+def test_the_folder_of_the_chart_is_looked_for_first(tmp_path, capsys):
+    chart = tmp_path / "none" / "speed.png"
+    assert main(["benchmark", "--part", "search", "--quick", "--chart", str(chart)]) == 1
+    told = capsys.readouterr()
+    assert not told.out and told.err == f"crosshape: {chart}: there is no folder {chart.parent}.\n"

@@ -274,3 +274,8 @@ def test_a_folder_without_a_name_gives_a_library_one(what, library, tmp_path, mo
     assert main(["info", what]) == 1
     advice = f"crosshape add {what} {library.format(here=here, above=tmp_path)}"
     assert capsys.readouterr().err.endswith(f" {advice}\n")
+
+
+def test_remove_asks_for_no_more_than_it_needs(capsys):
+    assert main(["remove"]) == 2
+    assert capsys.readouterr().err.endswith("the following arguments are required: LIBRARY\n")

@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.benchmark.measuring import machine
     from crosshape.console import print_json, say
     from crosshape.errors import UsageError
+    from crosshape.files import check_place
     from crosshape.networks.model import choose_device
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -51,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--chart {options.chart}: its name must end in .png or .svg.")
     if options.chart and options.scaling:
         raise UsageError("--chart draws ratios and --scaling has none; give one of them.")
+    if options.chart:
+        check_place(options.chart)
     for name in ("part", "repeats", "shapes", "device"):
         given = getattr(options, name)
         if options.scaling and given not in (None, "all", "cpu"):

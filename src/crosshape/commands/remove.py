@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("library", metavar="LIBRARY", help="the library")
     parser.add_argument(
-        "names", metavar="NAME", nargs="*", help="a shape's name, or a folder of names with a /"
+        "names", metavar="NAME", nargs="*", default=[], help="a shape's name, or a folder of names with a /"
     )
     parser.add_argument("--forget", action="store_true", help="also out of the older versions on disk")
     parser.add_argument(
