@@ -285,6 +285,9 @@ def test_a_file_is_one_shape_whichever_folder_it_was_found_from(tmp_path: Path, 
     assert counts(library) == (2, 0, 0, 2, 0) and library.names == ["a.off", "sub/a.off", "sub/b.off"]
     write_box(tmp_path / "shapes" / "sub" / "b.off", 7.0)
     assert counts(add(tmp_path / "shapes" / "sub" / "b.off", path)) == (1, 0, 1, 0, 0)
+    (tmp_path / "link").symlink_to(tmp_path / "shapes" / "sub")
+    library = add(tmp_path / "link", path)  # the same files by way of a link
+    assert counts(library)[1] == 0 and library.names == ["a.off", "sub/a.off", "sub/b.off"]
     library = add(tmp_path / "shapes" / "sub", path, prefix="mine")  # asked for by name
     assert counts(library) == (2, 2, 0, 0, 0) and library.names[1:3] == ["mine/a.off", "mine/b.off"]
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +162,7 @@ def _plan(
     known = {row["name"]: row for row in rows}
     names = {} if prefix else {row["path"]: row["name"] for row in rows}
     work = Work(known)
+    behind = cache(os.path.realpath)
     doubtful: list[File] = []
     for one in found:
         try:
@@ -172,7 +173,10 @@ def _plan(
         name, path = prefix + one.name, str(one.path)
         taken = known.get(name)
         if taken is None or (taken["path"] != path and os.path.exists(taken["path"])):
-            name = names.get(path, name)  # a file that came with a folder above or below keeps its name
+            real = os.path.join(behind(os.path.dirname(path)), os.path.basename(path))
+            name = names.get(
+                path, names.get(real, name)
+            )  # a file that came with another folder keeps its name
         file = File(name, path, status.st_size, status.st_mtime_ns)
         row = known.get(file.name)
         if not encodable(file.name) or not encodable(file.path):
