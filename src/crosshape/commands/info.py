@@ -49,7 +49,7 @@ def about_path(path: Path) -> dict[str, Any]:
 
     ours = Path(__file__).resolve().parent.parent / "weights" / path.name
     taken = any((path / name).exists() for name in ("card.json", "head.json", "run.toml", "_versions"))
-    if not taken and len(path.parts) == 1 and ours.is_dir():
+    if not taken and len(path.parts) == 1 and (ours / "card.json").is_file():
         path = ours  # also where data lies in a folder of that name
     if not path.exists():
         known = ", ".join(
