@@ -527,3 +527,8 @@ def test_an_index_knows_what_has_features(
     assert [hit.name for hit in ask(library, names[7], top=5).hits] == [hit.name for hit in exact]
     with pytest.raises(CrosshapeError, match=f"'{names[300]}' has no features of model aaaa1111 yet"):
         ask(library, names[300])
+
+
+def test_a_part_of_a_hit_cannot_be_asked_for(embedded_library: Library) -> None:
+    with pytest.raises(UsageError, match=r"top is 2\.5; it must be 1 or more"):
+        search(embedded_library, embedded_library.names[0], top=2.5)  # type: ignore[arg-type]

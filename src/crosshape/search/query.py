@@ -230,7 +230,7 @@ def ask(
     if over not in OVER:
         raise UsageError(f"over is {over!r}; it must be one of {', '.join(OVER)}")
     if not isinstance(top, int | np.integer) or top < 1:
-        raise UsageError(f"top is {top}; it must be a whole number, 1 or more")
+        raise UsageError(f"top is {top}; it must be 1 or more")
     queries = [query] if isinstance(query, str | os.PathLike) else list(query)
     if not queries or not all(os.fspath(one) for one in queries):
         raise UsageError("search needs a query: a shape file, a picture or the name of a shape")
