@@ -389,7 +389,7 @@ def test_tags_stay_with_a_shape_that_changes(tmp_path: Path) -> None:
             file.write("# changed\n")
     library = add(tmp_path, tmp_path / "parts.lance", workers=1)
     assert library.report is not None and library.report.updated == 2
-    assert library.tags(library.names) == {"a.obj": ["lid"]}
+    assert library.tags() == {"a.obj": ["lid"]}
 
 
 def test_paths_that_lance_would_read_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

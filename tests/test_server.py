@@ -35,7 +35,7 @@ from crosshape.page.service import Service
 from crosshape.page.together import Together, scored
 from crosshape.search import index, query
 from crosshape.search.query import Sought, Where, fused, search
-from crosshape.search.tags import stored_tags, write_tags
+from crosshape.search.tags import write_tags
 from crosshape.shapes.files import load_shape
 from crosshape.shapes.made import make_shape, write_shape
 
@@ -1245,7 +1245,7 @@ def test_tags_of_the_library_are_shown_until_someone_says_otherwise(embedded_lib
         assert {row["name"] for row in rows} == set(names) - {*chairs, *mugs}
         ready = {row["name"]: [row["tag"]] for row in rows if row["state"] == "ready"}
         given = {name: [name.split("/")[0]] for name in (*chairs, *mugs)}
-        assert stored_tags(open_library(library.path)) == given | ready
+        assert open_library(library.path).tags() == given | ready
     finally:
         service.close()
 

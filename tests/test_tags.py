@@ -22,7 +22,6 @@ from crosshape.search.tags import (
     propose,
     read_labels,
     said_file,
-    stored_tags,
     threshold,
     write_tags,
 )
@@ -126,7 +125,7 @@ def test_what_was_said_on_the_page_counts_as_well(
     assert "1 tags of the page are of shapes that are not in the library any more." in err
     assert "60 more tags were given on the page." in err
     assert "3 tags of the library were removed: they are neither given nor ready now." in err
-    stored = stored_tags(open_library(mixed.path))
+    stored = open_library(mixed.path).tags()
     ready = {row["name"]: [row["tag"]] for row in rows.values() if row["state"] == "ready"}
     assert stored == ready | {name: [tag] for name, tag in labels.items()}
     assert stored.get("bolt/050.obj") not in (["bolt"], ["m6"]) and stored["odd/000.obj"] == ["odd"]
@@ -257,7 +256,7 @@ def test_tags_that_are_taken_back_leave_the_library(mixed: Library, tmp_path: Pa
         assert main(words) == 0
         assert ("2 tags of the library were removed" in capsys.readouterr().err) == bool(gone)
         given = {name: [tag] for name, tag in labels.items() if name not in gone}
-        assert stored_tags(open_library(mixed.path)) == given | {"odd/079.obj": ["page"]}
+        assert open_library(mixed.path).tags() == given | {"odd/079.obj": ["page"]}
 
 
 def test_it_is_said_that_nothing_is_ready_and_why(mixed: Library, tmp_path: Path, capsys) -> None:

@@ -70,7 +70,6 @@ def about_library(path: Path | Address) -> dict[str, Any]:
     from collections import Counter
 
     from crosshape.library.library import open_library
-    from crosshape.search.tags import stored_tags
 
     library = open_library(path)
     settings = library.settings
@@ -92,7 +91,7 @@ def about_library(path: Path | Address) -> dict[str, Any]:
         "supersample": settings.supersample,
         "up": settings.up,
         "features": {model or "none": count for model, count in library.models().most_common()},
-        "tags": dict(Counter(tag for some in stored_tags(library).values() for tag in some).most_common()),
+        "tags": dict(Counter(tag for some in library.tags().values() for tag in some).most_common()),
         "with_notes": sum(bool(notes) for notes in facts["notes"].to_pylist()),
         "version": library.version,
         "bytes_on_disk": size,

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.errors import command
     from crosshape.files import TABLES, check_output
     from crosshape.library.library import open_library
-    from crosshape.search.tags import STATES, SURE, propose, stored_tags, write_tags
+    from crosshape.search.tags import STATES, SURE, propose, write_tags
 
     if options.csv:
         check_output(options.csv, TABLES, [options.labels] if options.labels else [])
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     if options.write:
         ready = {one.name: [one.tag] for one in proposals if one.state == "ready"}
         tags = {name: [tag] for name, tag in labels.items()} | ready
-        stored = stored_tags(library)
+        stored = library.tags()
         removed = sum(tag not in tags.get(name, ()) for name, some in stored.items() for tag in some)
         write_tags(library, {name: [] for name in stored} | tags)
         say(f"{len(tags):,} tags were written: {command('search', options.library, 'QUERY', '--tag', 'TAG')}")

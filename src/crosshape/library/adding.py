@@ -174,9 +174,8 @@ def _plan(
         taken = known.get(name)
         if taken is None or (taken["path"] != path and os.path.exists(taken["path"])):
             real = os.path.join(behind(os.path.dirname(path)), os.path.basename(path))
-            name = names.get(
-                path, names.get(real, name)
-            )  # a file that came with another folder keeps its name
+            # A file that came with another folder, or by way of a link now, keeps its name.
+            name = names.get(path, names.get(real, name))
         file = File(name, path, status.st_size, status.st_mtime_ns)
         row = known.get(file.name)
         if not encodable(file.name) or not encodable(file.path):
@@ -233,7 +232,7 @@ def _read_all(
             known = library.content_hashes()
         new = [row for row in rows if known.get(row["name"]) != row["content_hash"]]
         if new:
-            tags = library.tags([row["name"] for row in new if row["name"] in known])
+            tags = library.tags() if any(row["name"] in known for row in new) else {}
             library._merge(_table([{**row, "tags": tags.get(row["name"])} for row in new], library))
         updated = sum(row["name"] in known for row in new)
         work.updated += updated

@@ -598,13 +598,14 @@ class Library:
 
         return search(self, query, top=top, **choices)
 
-    def tags(self, names: Sequence[str]) -> dict[str, list[str]]:
-        """The tags that named shapes have in the library, of those that have any."""
-        if "tags" not in self.dataset.schema.names or not names:
+    def tags(self) -> dict[str, list[str]]:
+        """Name -> tags of the shapes that have some in the library."""
+        if "tags" not in self.dataset.schema.names:
             return {}
         with lance_words(self.path, "read"):
-            found = self.dataset.take(self._places(names), columns=["tags"])["tags"].to_pylist()
-        return {name: tags for name, tags in zip(names, found, strict=True) if tags}
+            table = self.dataset.to_table(columns=["name", "tags"])
+        pairs = zip(table["name"].to_pylist(), table["tags"].to_pylist(), strict=True)
+        return {name: tags for name, tags in pairs if tags}
 
     def model_of(self, name: str) -> str | None:
         """The fingerprint of the model that a shape's features are of, or None. Raises CrosshapeError."""

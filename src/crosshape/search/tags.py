@@ -259,18 +259,6 @@ def _scores(vectors: np.ndarray, truth: np.ndarray, asked: np.ndarray, tags: lis
     return out
 
 
-def stored_tags(library: Library) -> dict[str, list[str]]:
-    """Name -> tags of the shapes that have some in the library."""
-    from crosshape.library.library import lance_words
-
-    if "tags" not in library.dataset.schema.names:
-        return {}
-    with lance_words(library.path, "read"):
-        table = library.dataset.to_table(columns=["name", "tags"])
-    pairs = zip(table["name"].to_pylist(), table["tags"].to_pylist(), strict=True)
-    return {name: tags for name, tags in pairs if tags}
-
-
 def write_tags(library: Library, tags: dict[str, list[str]]) -> int:
     """Keep tags beside the shapes, in a column `tags` of the library, replacing those of the named shapes."""
     import pyarrow as pa

@@ -179,7 +179,7 @@ def _finish(name: str, root: Path, draft: _Draft, up: str) -> Layout:
     if twice:
         raise CrosshapeError(f"{root} names the same shape twice: {twice[0]}")
     items, forms = one_file_a_shape(items)
-    draft.warn(forms, "files are other forms of a shape that is taken already, and are left out")
+    draft.warn(forms, OTHER_FORMS)
     sizes = Counter(item.label for item in items)
     lonely = [c for c in classes if sizes[number[c]] == 1]
     draft.warn(lonely, "classes have one shape only and cannot be both learned and tested")
@@ -195,6 +195,10 @@ def _finish(name: str, root: Path, draft: _Draft, up: str) -> Layout:
         whole = ", ".join(f"{count:,} {split}" for split, count in official[0].items())
         draft.warnings.append(f"a partial copy is used: {counts}; the official counts are {whole}")
     return replace(made, note=note, warnings=tuple(draft.warnings), complete=complete)
+
+
+OTHER_FORMS = "files are other forms of a shape that is taken already, and are left out"
+"""What is said of those that `one_file_a_shape` leaves out, after their number."""
 
 
 def one_file_a_shape(items: Sequence[Item]) -> tuple[tuple[Item, ...], list[str]]:

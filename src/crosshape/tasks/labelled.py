@@ -31,6 +31,7 @@ from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
 from crosshape.files import write_whole
 from crosshape.settings import FEATURES, Limits, PrepareSettings
 from crosshape.shapes.layouts import (
+    OTHER_FORMS,
     SPLITS,
     Item,
     Layout,
@@ -200,10 +201,7 @@ def layout_of_library(library: Library) -> Layout:
     note = f"library: {len(kept):,} shapes in {len(classes)} classes"
     warnings = [f"{bare:,} shapes lie in no class folder and are left out"] if bare else []
     if forms:
-        warnings.append(
-            f"{len(forms):,} files are other forms of a shape that is taken already, and are left out "
-            f"(first: {forms[0]})"
-        )
+        warnings.append(f"{len(forms):,} {OTHER_FORMS} (first: {forms[0]})")
     return Layout("library", "", library.path, classes, kept, note, tuple(warnings))
 
 
@@ -397,12 +395,13 @@ def _without_skipped(
 ) -> LabelledSet:
     points, views, index = loaded
     skipped = index["skipped"]
-    whole = layout
     keep = np.array([item.name not in skipped for item in layout.items], bool)
     if not keep.any():
         reason = next(iter(skipped.values()))
         raise CrosshapeError(f"{layout.path}: none of its {len(keep):,} shapes could be read ({reason}).")
+    whole = None
     if not keep.all():
+        whole = layout
         layout = replace(layout, items=tuple(i for i, k in zip(layout.items, keep, strict=True) if k))
     gone = tuple(skipped.items())
     return LabelledSet(

@@ -501,10 +501,10 @@ def _heads(
     trials = []
     known: tuple[np.ndarray, Features] | None = None
     for budget, seed, test, chosen in plan:
-        if known is None or not np.array_equal(
-            known[0], chosen
-        ):  # the same for every seed of an official split
-            known = None
+        if known is None or not np.array_equal(known[0], chosen):
+            known = (
+                None  # the old features go first; all shapes of an official split are the same for every seed
+            )
             known = chosen, encode_features(model, data, chosen, progress)
         head = train_head(known[1], counts, settings, seed, model.device)
         trials.append(_Trial(budget, seed, test, len(chosen), head))
