@@ -1,8 +1,10 @@
 """Put a trained run into the package, half precision, with its card.
 
-    python results/modelnet40/ship.py RUN[,RUN...] RESULTS [BEFORE [NOTE]]
+    python results/modelnet40/ship.py RUN[,RUN...] RESULTS [BEFORE [NOTE]] [--whole RUN]
 
-Of several runs, each started from the one before, the last is what ships. BEFORE is the card.json of the shipped model
+Of several runs, each started from the one before, the last is what ships. With --whole it is another run of the same
+settings instead, trained on the fifth as well (`experiment.py --all`); the figures stay those of its twin that never
+saw that fifth, and the card says so. BEFORE is the card.json of the shipped model
 whose weights the first RUN started from (`--from`): its commands, epochs and steps are kept on the new card, and its
 rows of untrained networks and D2 where RESULTS has none. NOTE is what else was done, in words. RESULTS is the folder
 that `crosshape evaluate RUN all modelnet40.lance --split 1 [--baselines] --out RESULTS` wrote: its figures go on the
@@ -12,9 +14,9 @@ printed.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from crosshape.shapes.made import CLASSES, make_shape
 from crosshape.shapes.surface import normalise, sample_surface
 
 NAME = "modelnet40"
+FOUR_FIFTHS = "four of five in every class: 7,890 shapes"
 MOST = 30_000_000
 SHOWN = ("recognition-3d", "recognition-2d", "recognition", "retrieval-3d", "retrieval-2d", "retrieval")
 KEPT = (
@@ -43,17 +46,31 @@ KEPT = (
 
 
 def main() -> None:
-    runs, results = [Path(name) for name in sys.argv[1].split(",")], Path(sys.argv[2])
-    run = runs[-1]
-    model = load_model(run, "cpu")
-    found = json.loads((results / "results.json").read_text())
-    if found["model"]["fingerprint"] != model.fingerprint:
-        raise SystemExit(f"{results} was measured with another model than {run}")
-    before = json.loads(Path(sys.argv[3]).read_text()) if len(sys.argv) > 3 else {}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=lambda names: [Path(name) for name in names.split(",")])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("before", type=lambda name: json.loads(Path(name).read_text()), nargs="?", default={})
+    parser.add_argument("note", nargs="*")
+    parser.add_argument("--whole", type=Path)
+    options = parser.parse_args()
+    runs, before = options.runs, options.before
+    measured = load_model(runs[-1], "cpu")
+    found = json.loads((options.results / "results.json").read_text())
+    if found["model"]["fingerprint"] != measured.fingerprint:
+        raise SystemExit(f"{options.results} was measured with another model than {runs[-1]}")
+    settings = [read_settings(one)[1] for one in runs]
+    model, learned, note = measured, FOUR_FIFTHS, found["data"]["note"]
+    if options.whole:
+        if read_settings(options.whole)[1] != settings[-1]:
+            raise SystemExit(f"{options.whole} has other settings than {runs[-1]}")
+        model, learned = load_model(options.whole, "cpu"), f"{FOUR_FIFTHS}; in the last stage all 9,843"
+        note += f"; its twin {measured.fingerprint}, trained without that fifth in the last stage as well"
+        runs = [*runs[:-1], options.whole]
     stages = before.get("stages", 1) if before else 0
     commands = [before["command"]] if before else []
-    commands += [command(stages + i, one) for i, one in enumerate(runs)] + sys.argv[4:]
-    settings = [read_settings(one)[1] for one in runs]
+    commands += [command(stages + i, one) for i, one in enumerate(runs)] + options.note
     figures = [
         {key: shortened(row[key]) for key in KEPT if row.get(key) is not None}
         for row in found["rows"]
@@ -63,15 +80,15 @@ def main() -> None:
     figures += [row for row in before.get("validation", {}).get("figures", []) if row["model"] not in there]
     model.card = {
         "name": NAME,
-        "trained_on": "ModelNet40's training clouds of 1,024 points (four of five in every class: 7,890 shapes), "
-        "without labels; views splatted from the points",
+        "trained_on": f"ModelNet40's training clouds of 1,024 points ({learned}), without labels; views splatted "
+        "from the points",
         "command": "; ".join(commands),
         "stages": stages + len(runs),
         "epochs": before.get("epochs", 0) + sum(stage.epochs for stage in settings),
         "seed": settings[-1].seed,
         "steps": before.get("steps", 0) + sum(read_metrics(one)[-1]["step"] for one in runs),
         "made_with": f"crosshape {__version__}",
-        "validation": {"on": found["data"]["note"], "seeds": 1, "figures": figures},
+        "validation": {"on": note, "seeds": 1, "figures": figures},
         "limits": "grey renders and clouds of single objects that stand upright (Z up), in the unit sphere; best where "
         "shapes of a kind face the same way, as ModelNet40's do; one seed; photographs do not find their class",
         "license": "weights learned from ModelNet40, which is for academic research only: use them likewise",
@@ -105,6 +122,7 @@ def command(number: int, run: Path) -> str:
     for name, value in asdict(stage).items():
         if name == "epochs" or value != getattr(usual, name):
             words.append(f"--set {name}={value}")
+    words += ["--all"] if facts.get("split") == "all" else []
     words += [f"--from RUN{number - 1}"] if number else []
     return " ".join(words)
 
