@@ -51,7 +51,7 @@ def mesh_library() -> str:
             return name
     raise Absent(
         "; ".join(broken)
-        or "no other renderer is here to compare with; pip install 'crosshape[bench]' brings Open3D"
+        or "no other renderer is here to compare with; pip install open3d"
     )
 
 

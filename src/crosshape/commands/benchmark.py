@@ -6,7 +6,7 @@ crosshape benchmark --quick --chart speed.png
 crosshape benchmark --scaling
 
 The plain counterparts are the textbook forms: DGCNN with features per edge, ResNet-18 in float32, one mesh at
-a time through Open3D, pyrender or trimesh with embree (pip install 'crosshape[bench]'), batches read from
+a time through Open3D, pyrender or trimesh with embree (pip install open3d), batches read from
 picture files. Both sides of a case run in processes of their own and take turns, so that other work on the
 machine slows both; medians are shown, with half of the range as spread. Memory is the peak of each process.
 """

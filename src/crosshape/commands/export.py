@@ -6,7 +6,7 @@
 FOLDER holds points.onnx (clouds to features), images.onnx (views to features), correspondence.onnx (do this view and
 this cloud show the same object?), model.safetensors and card.json (so crosshape reads it as a run), and README.md,
 which says what goes in, with an example, and can be uploaded to a model hub as it is. Every ONNX file is run beside
-the model before anything is written. Needs: pip install 'crosshape[export]'.
+the model before anything is written. Needs: pip install onnx onnxscript onnxruntime.
 """
 
 from __future__ import annotations

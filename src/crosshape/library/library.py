@@ -863,7 +863,7 @@ def _stored_settings(path: Path | Address, schema: pa.Schema) -> PrepareSettings
         if made_by > FORMAT:
             raise CrosshapeError(
                 f"{path} was written by a newer crosshape (format {made_by}, this one reads {FORMAT}). "
-                "Update: pip install --upgrade crosshape"
+                "Update crosshape."
             )
         settings = PrepareSettings(**about["prepare"])
         sizes = {name: getattr(settings, name) for name in LARGEST}

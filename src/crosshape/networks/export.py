@@ -44,7 +44,7 @@ def export_model(model: Model, folder: str | Path, *, overwrite: bool = False) -
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise CrosshapeError(
-            f"writing ONNX needs {', '.join(missing)}: pip install 'crosshape[export]' (or {' '.join(missing)})"
+            f"writing ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}"
         )
     _check_target(folder, overwrite)
     folder = folder.resolve()

@@ -39,7 +39,7 @@ def read_step(data: bytes, limits: Limits) -> Raw:
     try:
         import cascadio
     except ModuleNotFoundError:
-        raise UnreadableShape("STEP needs OpenCASCADE: pip install 'crosshape[step]'") from None
+        raise UnreadableShape("STEP needs OpenCASCADE: pip install cascadio") from None
     data = data.removeprefix(b"\xef\xbb\xbf")
     if b"ISO-10303-21" not in data[:1024]:
         raise UnreadableShape("no STEP file: it does not begin with ISO-10303-21")
