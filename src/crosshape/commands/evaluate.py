@@ -6,8 +6,8 @@
 TASK: recognition-3d, recognition-2d, recognition, retrieval-3d, retrieval-2d, retrieval, retrieval-cross,
 few-shot, segmentation, or all. DATA: a folder, h5 or CSV file in a layout that is known (crosshape datasets
 --layouts), or a library whose names begin with a class folder. Where DATA has no test split, a fifth of every
-class is held out, drawn by the seed. Everything is chosen on training shapes; docs/tasks.md states the
-protocols.
+class is held out, drawn by the seed. Nothing is chosen on test shapes here; docs/tasks.md states the
+protocols, and which defaults were once settled by looking at such.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FOLDER", help="a new folder for results.html, .json, .md, .tex and pictures"
     )
     parser.add_argument(
-        "--cache", metavar="FOLDER", help="keeps shapes and features (default ~/.cache/crosshape)"
+        "--cache", metavar="FOLDER", help="keeps shapes and features (default ~/.cache/crosshape/evaluate)"
     )
     parser.add_argument("--no-cache", action="store_true", help="keep nothing")
     parser.add_argument(
