@@ -307,7 +307,7 @@ def test_opening_what_is_no_library(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("about", "words"),
     [
-        ({"format": 2}, "was written by a newer crosshape (format 2, this one reads 1). Update:"),
+        ({"format": 2}, "was written by a newer crosshape (format 2, this one reads 1). Update crosshape."),
         ({"format": "x"}, "is damaged or not a library of this crosshape: "),
         ({"format": 1, "prepare": {"rays": 3}}, "is damaged or not a library of this crosshape: "),
         ({"format": 1, "prepare": {"views": 10**9}}, "is damaged or not a library of this crosshape: sizes"),
