@@ -273,6 +273,66 @@ def test_a_version_stays_for_its_readers_and_goes_in_time(
     assert np.array_equal(open_library(library.path).features().each_view, features_for(5, seed=1)[1])
 
 
+def test_features_of_each_view_are_of_the_version_that_the_others_are_of(library: Library) -> None:
+    points, views = features_for(5)
+    library.write_features("aaaa1111", library.names, points, views)
+    features = library.features()
+    open_library(library.path).remove(["a/0.obj"])
+    fill(library, ["a/2.obj"])
+    assert library.names == ["a/1.obj", "a/2.obj", "b/0.obj", "b/2.obj", "c/9.obj"]
+    assert np.array_equal(features.points, points) and np.array_equal(features.each_view, views)
+
+
+def test_features_of_each_view_stay_where_the_index_is_made(library: Library) -> None:
+    """What is written to a library's own dataset takes it to the newest version, without a word."""
+    points, views = features_for(5)
+    library.write_features("aaaa1111", library.names, points, views)
+    features = library.features()
+    open_library(library.path).remove(["a/0.obj"])
+    library.dataset.update_config({"crosshape.x": "1"})
+    assert np.array_equal(features.each_view, views)
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"memory.max": "3000000", "memory.current": "2500000"}, 500_000),
+        (
+            {
+                "memory.max": "3000000",
+                "memory.current": "2500000",
+                "memory.stat": "file 9\ninactive_file 4096\n",
+            },
+            504_096,
+        ),
+        ({"memory.max": "3000000", "memory.current": "9000000", "memory.stat": "inactive_file"}, 0),
+        (
+            {
+                "memory/memory.limit_in_bytes": "3000000",
+                "memory/memory.usage_in_bytes": "2500000",
+                "memory/memory.stat": "inactive_file 7\ntotal_inactive_file 8192\n",
+            },
+            508_192,
+        ),
+    ],
+)
+def test_free_memory_of_a_container_counts_what_the_cache_of_files_gives_back(
+    tmp_path: Path, files: dict[str, str], free: int
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert rooms.available_memory(tmp_path) == free
+
+
+def test_free_memory_without_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("2500000\n")
+    assert (
+        rooms.available_memory(tmp_path) > 3_000_000 and rooms.available_memory(tmp_path / "no") > 3_000_000
+    )
+
+
 def test_opening_what_is_no_library(tmp_path: Path) -> None:
     def words(path: Path) -> str:
         with pytest.raises(CrosshapeError) as error:

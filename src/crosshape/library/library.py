@@ -318,8 +318,9 @@ def in_turn(path: Path | Address) -> Iterator[None]:
 class Features:
     """Features of every shape of a library in the order of `names`: points, views (N, 512) float32.
 
-    `views` is the largest of a shape's views in each number; `each_view` (N, V, 512) is read when asked for. `known`
-    (N,) bool: which shapes have features of this model, the others' rows mean nothing; None where all have.
+    `views` is the largest of a shape's views in each number; `each_view` (N, V, 512) is read when asked for, from the
+    version that the others are of. `known` (N,) bool: which shapes have features of this model, the others' rows mean
+    nothing; None where all have.
     """
 
     names: list[str]
@@ -654,7 +655,9 @@ class Library:
             known = np.zeros(len(self), bool)
             for rows, batch in self._blocks(["model"], None):
                 known[rows] = np.array([one == wanted for one in batch.column(0).to_pylist()], bool)
-        return Features(self.names, points, views, wanted, self, known)
+        with lance_words(self.path, "read"):  # another library object: this one goes to newer versions
+            here = Library(self.path, self.dataset.checkout_version(self.version))
+        return Features(self.names, points, views, wanted, here, known)
 
     def write_features(
         self, model_id: str, names: Sequence[str], points: np.ndarray, views: np.ndarray
@@ -820,17 +823,34 @@ def decode_view(png: bytes) -> np.ndarray:
         return np.asarray(picture, np.uint8)
 
 
-def available_memory() -> int:
-    """Bytes that can be taken without swapping, the container's limit included; 4 GB where nobody says."""
+def available_memory(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that can be taken without swapping, the container's limit included; 4 GB where nobody says.
+
+    groups: the folder of control groups, version 2, or 1 with the files of memory in a folder of their own. What they
+    count as used includes the cache of files, which makes room when asked (`inactive_file`).
+    """
     free = 4 << 30
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) << 10
     with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        most = int((group / "memory.max").read_text())
-        free = min(free, most - int((group / "memory.current").read_text()))
+        free = _counted(Path("/proc/meminfo"), "MemAvailable:") << 10
+    for most, used, cached in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            left = int((groups / most).read_text()) - int((groups / used).read_text())
+            with contextlib.suppress(OSError, ValueError):
+                left += _counted((groups / most).with_name("memory.stat"), cached)
+            free = min(free, left)
     return max(free, 0)
+
+
+def _counted(file: Path, what: str) -> int:
+    """The number after a word in a file of lines of words and numbers. Raises OSError, ValueError."""
+    for line in file.read_text().splitlines():
+        word, _, number = line.partition(" ")
+        if word == what:
+            return int(number.removesuffix("kB"))
+    raise ValueError(what)
 
 
 def _is_gone(path: str) -> bool:
