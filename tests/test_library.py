@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -331,6 +332,29 @@ def test_free_memory_without_a_limit(tmp_path: Path) -> None:
     assert (
         rooms.available_memory(tmp_path) > 3_000_000 and rooms.available_memory(tmp_path / "no") > 3_000_000
     )
+
+
+def test_a_change_that_another_writer_preempts_is_made_again(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms.time, "sleep", lambda seconds: None)
+
+    def refused(times: int, why: str) -> int:
+        """How often a change is tried that is refused so many times."""
+        tries = itertools.count(1)
+
+        def change(newest: lance.LanceDataset) -> int:
+            if (number := next(tries)) <= times:
+                raise RuntimeError(why)
+            return number
+
+        return library._change(change)
+
+    assert [refused(times, "Commit conflict for version 3") for times in (0, 3, 19)] == [1, 4, 20]
+    with pytest.raises(CrosshapeError, match="other writers kept changing it. Run the same command again"):
+        refused(20, "Commit conflict for version 3")
+    with pytest.raises(CrosshapeError, match="the disk is full"):
+        refused(1, "No space left on device")
 
 
 def test_opening_what_is_no_library(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from crosshape.library.adding import AddReport, Skipped
     from crosshape.search.query import Hit
+
+T = TypeVar("T")
 
 FORMAT = 1
 """Version of the columns. A library that says more was written by a newer crosshape."""
@@ -581,16 +583,8 @@ class Library:
         """Note where a model is, so that files can be compared with what it embedded."""
         if source is None or self.model_source(model_id) == source:
             return
-        with writing(self.path), lance_words(self.path, "write"):
-            for attempt in range(20):
-                try:
-                    with in_turn(self.path):
-                        _newest(self.path).update_config({f"crosshape.model.{model_id}": source})
-                    break
-                except (OSError, ValueError, RuntimeError) as error:
-                    if "onflict" not in str(error) or attempt == 19:
-                        raise
-                    time.sleep(0.05 * attempt)
+        with writing(self.path):
+            self._change(lambda newest: newest.update_config({f"crosshape.model.{model_id}": source}))
         self.refresh()
 
     def search(self, query: str | os.PathLike[str], *, top: int = 10, **choices: Any) -> list[Hit]:
@@ -696,56 +690,64 @@ class Library:
 
         hashes = self.content_hashes()
         table = pa.table({"name": pa.array(list(names), pa.string()), **columns})
-        with lance_words(self.path, "write"):
-            for attempt in range(20):
-                with in_turn(self.path):
-                    dataset = _newest(self.path)
-                    now = Library(self.path, dataset).content_hashes()
-                    keep = [name in now and now[name] == hashes.get(name) for name in names]
-                    part = table.filter(pa.array(keep, pa.bool_()))
-                    wanted = set(part["name"].to_pylist())
-                    fragments, fields, written = [], set(), set()
-                    for fragment in dataset.get_fragments():
-                        held = fragment.to_table(columns=["name"])["name"].to_pylist()
-                        if not wanted.isdisjoint(held):
-                            changed, touched = fragment.update_columns(part, left_on="name", right_on="name")
-                            fragments.append(changed)
-                            fields |= set(touched)
-                            before = {file.path for file in fragment.metadata.files}
-                            written |= {file.path for file in changed.files} - before
-                    if not fragments:
-                        return 0
-                    change = lance.LanceOperation.Update(
-                        updated_fragments=fragments,
-                        fields_modified=sorted(fields),
-                        update_mode="rewrite_columns",
-                    )
-                    try:
-                        lance.LanceDataset.commit(_literal(self.path), change, read_version=dataset.version)
-                        return part.num_rows
-                    except (OSError, ValueError, RuntimeError) as error:
-                        if isinstance(self.path, Path):
-                            for file in written:  # no version will ever name them
-                                (self.path / "data" / file).unlink(missing_ok=True)
-                        if "onflict" not in str(error) or attempt == 19:
-                            raise
-                time.sleep(0.05 * attempt)
-        return 0
+
+        def replace(newest: lance.LanceDataset) -> int:
+            now = Library(self.path, newest).content_hashes()
+            keep = [name in now and now[name] == hashes.get(name) for name in names]
+            part = table.filter(pa.array(keep, pa.bool_()))
+            wanted = set(part["name"].to_pylist())
+            fragments, fields, written = [], set(), set()
+            for fragment in newest.get_fragments():
+                held = fragment.to_table(columns=["name"])["name"].to_pylist()
+                if not wanted.isdisjoint(held):
+                    changed, touched = fragment.update_columns(part, left_on="name", right_on="name")
+                    fragments.append(changed)
+                    fields |= set(touched)
+                    before = {file.path for file in fragment.metadata.files}
+                    written |= {file.path for file in changed.files} - before
+            if not fragments:
+                return 0
+            change = lance.LanceOperation.Update(
+                updated_fragments=fragments,
+                fields_modified=sorted(fields),
+                update_mode="rewrite_columns",
+            )
+            try:
+                lance.LanceDataset.commit(_literal(self.path), change, read_version=newest.version)
+            except (OSError, ValueError, RuntimeError):
+                if isinstance(self.path, Path):
+                    for file in written:  # no version will ever name them
+                        (self.path / "data" / file).unlink(missing_ok=True)
+                raise
+            return part.num_rows
+
+        return self._change(replace)
 
     def _merge(self, table: pa.Table) -> None:
         """Add the rows of a table, replacing those of the same name, in one commit; go to that version."""
+
+        def merge(newest: lance.LanceDataset) -> None:
+            rows = newest.merge_insert("name")
+            rows.when_matched_update_all().when_not_matched_insert_all().execute(table)
+
+        self._change(merge)
+        self.refresh()
+
+    def _change(self, change: Callable[[lance.LanceDataset], T]) -> T:
+        """What a change says that it made to the newest version, in its turn; where another writer came first it is
+        made again on what is there then, 20 times at most.
+        """
+        attempt = 0
         with lance_words(self.path, "write"):
-            for attempt in range(20):
+            while True:
                 try:
                     with in_turn(self.path):
-                        merge = _newest(self.path).merge_insert("name")
-                        merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
-                    break
+                        return change(_newest(self.path))
                 except (OSError, ValueError, RuntimeError) as error:
-                    if "onflict" not in str(error) or attempt == 19:
+                    attempt += 1
+                    if "onflict" not in str(error) or attempt == 20:
                         raise
-                    time.sleep(0.05 * attempt)
-        self.refresh()
+                time.sleep(0.05 * (attempt - 1))
 
     def named(self, names: Sequence[str]) -> list[str]:
         """The names meant, sorted: one that ends in "/" is every shape below it. Raises CrosshapeError for one that
