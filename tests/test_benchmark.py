@@ -24,7 +24,8 @@ from crosshape.networks.edges import EdgeConv, edge_max_norm, edge_max_norm_torc
 from crosshape.networks.images import ImageNetwork
 from crosshape.networks.neighbours import nearest_neighbours
 from crosshape.networks.pooling import norm_pool
-from crosshape.search.query import best, unit
+from crosshape.search.query import best
+from crosshape.tasks.retrieval import unit
 
 
 def sleepy(side, device, items):

@@ -357,6 +357,20 @@ def test_a_change_that_another_writer_preempts_is_made_again(
         refused(1, "No space left on device")
 
 
+def test_what_is_kept_of_a_version_is_made_once_and_goes_with_it(library: Library) -> None:
+    made: list[int] = []
+
+    def make() -> int:
+        made.append(library.version)
+        return len(made)
+
+    assert [library.kept("a", make), library.kept("a", make), library.kept(("b", 1), make)] == [1, 1, 2]
+    library.refresh()
+    assert library.kept("a", make) == 1
+    fill(library, ["z.obj"])
+    assert [library.kept("a", make), library.kept("a", make)] == [3, 3] and made[2] == made[0] + 1
+
+
 def test_opening_what_is_no_library(tmp_path: Path) -> None:
     def words(path: Path) -> str:
         with pytest.raises(CrosshapeError) as error:

@@ -22,8 +22,9 @@ from crosshape.networks.model import load_model, untrained_model
 from crosshape.search import index, query
 from crosshape.search.groups import group
 from crosshape.search.pictures import object_mask, read_picture
-from crosshape.search.query import Where, ask, best, gallery, place_of, search, unit
+from crosshape.search.query import Where, ask, best, gallery, place_of, search
 from crosshape.settings import PrepareSettings
+from crosshape.tasks.retrieval import unit
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +344,6 @@ def test_nothing_like_this_is_measured_on_the_library_itself(
         shapes.points[grown],
         shapes.views[grown],
         shapes.model,
-        -1,
     )
     found = query.usual_scores(embedded_library, wide, "points", False)
     assert found is not None and np.allclose(found.scores, 1, atol=1e-5)  # every shape is there twice

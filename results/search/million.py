@@ -21,6 +21,7 @@ import numpy as np
 
 from crosshape.search import index, query
 from crosshape.settings import FEATURES, PrepareSettings
+from crosshape.tasks.retrieval import unit
 
 BLOCK = 20_000
 SETTINGS = PrepareSettings(points=1, views=1, image_size=8)
@@ -79,7 +80,7 @@ def ask(path: Path) -> None:
     names = ["name"]
     rows = np.random.default_rng(5).choice(len(library), 200, replace=False)
     asked = library.dataset.take(np.sort(rows).tolist(), columns=[*names, "feature_points"])
-    points = query.unit(asked["feature_points"].combine_chunks().flatten().to_numpy().reshape(-1, FEATURES))
+    points = unit(asked["feature_points"].combine_chunks().flatten().to_numpy().reshape(-1, FEATURES))
     start = time.monotonic()
     how = index.ready(library, "feature_points")
     print(f"index ready after {time.monotonic() - start:.0f} s: {how}", flush=True)

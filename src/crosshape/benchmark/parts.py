@@ -420,7 +420,8 @@ def large_mesh(side: str, faces: int, device: str) -> Work:
 def searching(side: str, count: int, device: str) -> Work:
     """The ten nearest of many vectors of 512 numbers."""
     from crosshape.benchmark.scripts import full_sort
-    from crosshape.search.query import best, unit
+    from crosshape.search.query import best
+    from crosshape.tasks.retrieval import unit
 
     random = np.random.default_rng(0)
     gallery = random.normal(size=(count, 512)).astype(np.float32)

@@ -330,7 +330,7 @@ def _correct(touched: Iterable[File], library: Library) -> None:
             "path": pa.array([file.path for file in files], pa.string()),
             "modified": pa.array([file.modified for file in files], pa.int64()),
         }
-        library._write_columns([file.name for file in files], columns)
+        library.write_columns([file.name for file in files], columns)
         library.refresh()
 
 

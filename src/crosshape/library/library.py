@@ -336,7 +336,7 @@ class Features:
     def each_view(self) -> np.ndarray:
         """(N, V, 512) float32: the feature of every view."""
         views = self._library.settings.views
-        return self._library._numbers("feature_each_view", None, (views, FEATURES), np.float32)
+        return self._library.numbers("feature_each_view", None, (views, FEATURES), np.float32)
 
 
 class Library:
@@ -347,6 +347,7 @@ class Library:
         self.dataset = dataset
         self.settings = _stored_settings(path, dataset.schema)
         self.report: AddReport | None = None
+        self._kept: tuple[int, dict[Any, Any]] = (self.version, {})
 
     def __repr__(self) -> str:
         return f"Library({str(self.path)!r}, version {self.version})"
@@ -370,6 +371,15 @@ class Library:
             self.dataset = _newest(self.path)
         for name in ("_stored_names", "names", "_rank", "_place"):
             self.__dict__.pop(name, None)
+
+    def kept(self, key: Any, make: Callable[[], T]) -> T:
+        """What `make` gives, made once for the version that is open and dropped with it."""
+        version, things = self._kept
+        if version != self.version:
+            self._kept = version, things = self.version, {}
+        if key not in things:
+            things[key] = make()
+        return things[key]
 
     @cached_property
     def _stored_names(self) -> list[str]:
@@ -407,7 +417,7 @@ class Library:
             places.append(self._place[name])
         return places
 
-    def _blocks(self, columns: list[str], names: Sequence[str] | None) -> Iterator[tuple[np.ndarray, Any]]:
+    def blocks(self, columns: list[str], names: Sequence[str] | None) -> Iterator[tuple[np.ndarray, Any]]:
         """Yield (rows of the answer, record batch) until every wanted shape was read once."""
         with lance_words(self.path, "read"):
             if names is None:
@@ -421,7 +431,7 @@ class Library:
                 table = self.dataset.take(places[start : start + BLOCK], columns=columns)
                 yield np.arange(start, start + table.num_rows), table.combine_chunks().to_batches()[0]
 
-    def _numbers(
+    def numbers(
         self,
         column: str,
         names: Sequence[str] | None,
@@ -432,7 +442,7 @@ class Library:
         """(N, *shape): a column of fixed-size lists, in the order of the names; zeros where a shape has none."""
         if out is None:
             out = np.zeros((len(self) if names is None else len(names), *shape), dtype)
-        for rows, batch in self._blocks([column], names):
+        for rows, batch in self.blocks([column], names):
             there, values = filled(rows, batch.column(0))
             out[there] = values.reshape(len(there), *shape)
         return out
@@ -463,11 +473,11 @@ class Library:
 
     def points(self, names: Sequence[str] | None = None) -> np.ndarray:
         """(N, P, 3) float32: points on the surfaces, in the unit sphere; of all or of the named shapes."""
-        return self._numbers("points", names, (self.settings.points, 3), np.float32)
+        return self.numbers("points", names, (self.settings.points, 3), np.float32)
 
     def normals(self, names: Sequence[str] | None = None) -> np.ndarray:
         """(N, P, 3) float32: the unit normals at `points` (stored as float16)."""
-        return self._numbers("normals", names, (self.settings.points, 3), np.float32)
+        return self.numbers("normals", names, (self.settings.points, 3), np.float32)
 
     def views(self, names: Sequence[str] | None = None, size: int | None = None) -> np.ndarray:
         """(N, V, S, S) uint8: grey views, averaged down to `size` by area where it is given."""
@@ -481,7 +491,7 @@ class Library:
         """One view of one shape as it is stored: a grey PNG."""
         if not 0 <= index < self.settings.views:
             raise UsageError(f"view {index} of {name}: views are numbered 0 to {self.settings.views - 1}.")
-        (_, batch), *_ = self._blocks(["views"], [name])
+        (_, batch), *_ = self.blocks(["views"], [name])
         return bytes(batch.column(0)[0][index].as_py())
 
     def _view_size(self, size: int | None) -> int:
@@ -504,7 +514,7 @@ class Library:
             out[row] = downscale(np.stack([decode_view(png) for png in pictures]), out.shape[-1])
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for rows, batch in self._blocks(["views"], names):
+            for rows, batch in self.blocks(["views"], names):
                 list(pool.map(fill, rows, batch.column(0).to_pylist()))
 
     def training_arrays(
@@ -535,7 +545,7 @@ class Library:
             folder / f"points-{key}.npy",
             points_shape,
             np.float32,
-            lambda out: self._numbers("points", None, points_shape[1:], np.float32, out),
+            lambda out: self.numbers("points", None, points_shape[1:], np.float32, out),
         )
         views = _mapped(
             folder / f"views-{size}-{key}.npy", views_shape, np.uint8, lambda out: self._decode(out, None)
@@ -550,12 +560,12 @@ class Library:
 
     def models(self) -> Counter[str | None]:
         """How many shapes have features of which model; None counts those without."""
-        kept = self.__dict__.get("_models")
-        if kept is None or kept[0] != self.version:
+
+        def counted() -> Counter[str | None]:
             with lance_words(self.path, "read"):
-                found = Counter(self.dataset.to_table(columns=["model"])["model"].to_pylist())
-            kept = self.__dict__["_models"] = (self.version, found)
-        return Counter(kept[1])
+                return Counter(self.dataset.to_table(columns=["model"])["model"].to_pylist())
+
+        return Counter(self.kept("models", counted))
 
     def leading_model(self, run: str | os.PathLike[str] = "RUN") -> tuple[str, int]:
         """The model that most shapes have features of (of equals the first by name), and how many shapes have.
@@ -642,12 +652,12 @@ class Library:
             raise CrosshapeError(
                 f"{self.path} was embedded only in part: {', '.join(parts)}. Finish it: {again}"
             )
-        points = self._numbers("feature_points", None, (FEATURES,), np.float32)
-        views = self._numbers("feature_views", None, (FEATURES,), np.float32)
+        points = self.numbers("feature_points", None, (FEATURES,), np.float32)
+        views = self.numbers("feature_views", None, (FEATURES,), np.float32)
         known = None
         if others or missing:
             known = np.zeros(len(self), bool)
-            for rows, batch in self._blocks(["model"], None):
+            for rows, batch in self.blocks(["model"], None):
                 known[rows] = np.array([one == wanted for one in batch.column(0).to_pylist()], bool)
         with lance_words(self.path, "read"):  # another library object: this one goes to newer versions
             here = Library(self.path, self.dataset.checkout_version(self.version))
@@ -675,12 +685,12 @@ class Library:
             "model": pa.array([model_id] * len(names), pa.string()),
         }
         with writing(self.path):
-            written = self._write_columns(names, columns)
+            written = self.write_columns(names, columns)
             self.refresh()
             self.tidy()
         return written
 
-    def _write_columns(self, names: Sequence[str], columns: dict[str, pa.Array]) -> int:
+    def write_columns(self, names: Sequence[str], columns: dict[str, pa.Array]) -> int:
         """Replace some columns of the named rows in one commit; the files of all other columns stay.
 
         Rows whose content is no longer what this library was opened with are left out. Returns how many were

@@ -231,7 +231,7 @@ def _one_file(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def _features(library: Library, rows: Sequence[int]) -> np.ndarray | None:
     """(N, 1024) both features of unit length, zeros for shapes that have none; None where no shape has any."""
-    from crosshape.search.query import unit
+    from crosshape.tasks.retrieval import unit
 
     if not set(library.models()) - {None}:
         return None

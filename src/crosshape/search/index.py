@@ -18,8 +18,9 @@ import numpy as np
 
 from crosshape.files import parse_json
 from crosshape.library.library import lance_words
-from crosshape.search.query import Answer, Hit, Sought, Where, best, filtered, left_out, unit
+from crosshape.search.query import Answer, Hit, Sought, Where, best, filtered, left_out
 from crosshape.settings import FEATURES
+from crosshape.tasks.retrieval import unit
 
 if TYPE_CHECKING:
     from crosshape.library.library import Library

@@ -20,6 +20,7 @@ import numpy as np
 from crosshape.errors import CrosshapeError, UnreadableShape, UsageError, command
 from crosshape.places import Address
 from crosshape.settings import FEATURES
+from crosshape.tasks.retrieval import unit
 
 if TYPE_CHECKING:
     from crosshape.library.library import Library
@@ -188,7 +189,6 @@ class Gallery:
     points: np.ndarray
     views: np.ndarray
     model: str
-    version: int
     known: np.ndarray | None = None
 
 
@@ -252,16 +252,16 @@ def gallery(library: Library, *, partly: bool = False) -> Gallery:
 
     partly: also where not all have features of one model. Raises CrosshapeError.
     """
-    kept = library.__dict__.get("_gallery")
-    if kept is None or kept.version != library.version:
-        features = library.features(run=run_named(library), partly=partly)
+
+    def read() -> Gallery:
+        found = library.features(run=run_named(library), partly=partly)
         paths = library.facts()["path"].to_pylist()
-        points, views = unit(features.points), unit(features.views)
-        kept = Gallery(features.names, paths, points, views, features.model, library.version, features.known)
-        library.__dict__["_gallery"] = kept
-    elif kept.known is not None and not partly:
+        return Gallery(found.names, paths, unit(found.points), unit(found.views), found.model, found.known)
+
+    shapes = library.kept("gallery", read)
+    if shapes.known is not None and not partly:
         library.features(run=run_named(library))  # says what is missing
-    return kept
+    return shapes
 
 
 def left_out(library: Library) -> tuple[str, int]:
@@ -327,7 +327,7 @@ def best_views(library: Library, pictures: np.ndarray) -> np.ndarray:
 
     out = np.zeros((len(pictures), len(library)), np.float32)
     views = library.settings.views
-    for rows, batch in library._blocks(["feature_each_view"], None):
+    for rows, batch in library.blocks(["feature_each_view"], None):
         there, values = filled(rows, batch.column(0))
         each = unit(values.reshape(-1, FEATURES))
         out[:, there] = (pictures @ each.T).reshape(len(pictures), len(there), views).max(axis=2)
@@ -372,15 +372,13 @@ def usual_scores(library: Library, shapes: Gallery, over: str, picture: bool) ->
     known = np.arange(len(shapes.names)) if shapes.known is None else np.flatnonzero(shapes.known)
     if len(known) < 20:
         return None
-    key = ("_usual", over, picture, shapes.version)
-    if key not in library.__dict__:
+
+    def measure() -> Usual:
         random = np.random.default_rng(0)
         rows = known[np.sort(random.choice(len(known), min(ASKED, len(known)), replace=False))]
         if picture:
             names = [shapes.names[row] for row in rows]
-            each = library._numbers(
-                "feature_each_view", names, (library.settings.views, FEATURES), np.float32
-            )
+            each = library.numbers("feature_each_view", names, (library.settings.views, FEATURES), np.float32)
             chosen = random.integers(0, each.shape[1], len(rows))
             scores = best_views(library, unit(each[np.arange(len(rows)), chosen]))
         else:
@@ -391,9 +389,9 @@ def usual_scores(library: Library, shapes: Gallery, over: str, picture: bool) ->
                 ]
             )
         scores[np.arange(len(rows)), rows] = -np.inf
-        scores = scores[:, known]
-        library.__dict__[key] = Usual(np.sort(scores.max(axis=1)))  # type: ignore[index]
-    return library.__dict__[key]  # type: ignore[index]
+        return Usual(np.sort(scores[:, known].max(axis=1)))
+
+    return library.kept(("usual", over, picture), measure)
 
 
 def allowed(library: Library, shapes: Gallery, where: Where | None) -> np.ndarray | None:
@@ -419,12 +417,6 @@ def filtered(library: Library, condition: str) -> list[str]:
     with lance_words(library.path, "read"):
         table = library.dataset.to_table(columns=["name"], filter=condition)
     return list(table["name"].to_pylist())
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """(..., D) -> the same directions with length 1, float32; a zero vector stays zero."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors, np.float32), where=length > 0)
 
 
 def prepare_query(path: Path, library: Library, limits: Limits | None = None) -> Prepared | np.ndarray:
@@ -519,7 +511,7 @@ def _named(library: Library, name: str) -> Sought:
     if library.model_of(name) != model:
         raise CrosshapeError(without(library, name))
     points, views = (
-        unit(library._numbers(column, [name], (FEATURES,), np.float32)[0])
+        unit(library.numbers(column, [name], (FEATURES,), np.float32)[0])
         for column in ("feature_points", "feature_views")
     )
     return Sought(points, views, None, name)

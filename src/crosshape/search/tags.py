@@ -272,6 +272,6 @@ def write_tags(library: Library, tags: dict[str, list[str]]) -> int:
             library.refresh()
         names = sorted(tags)
         column = pa.array([tags[name] for name in names], pa.list_(pa.string()))
-        written = library._write_columns(names, {"tags": column})
+        written = library.write_columns(names, {"tags": column})
     library.refresh()
     return written

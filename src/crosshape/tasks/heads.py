@@ -18,6 +18,7 @@ import torch
 from crosshape.errors import CrosshapeError, UsageError, command
 from crosshape.files import parse_json, write_whole
 from crosshape.settings import Limits
+from crosshape.tasks.retrieval import unit
 from crosshape.tasks.segmentation import (
     Head,
     HeadSettings,
@@ -80,7 +81,7 @@ def learn_head(
     names = data.layout.part_names
     features = encode_features(model, data, np.arange(len(data.items)), progress)
     head = train_head(features, [len(parts) for parts in names], settings, seed, model.device)
-    whole = _unit(features.whole.numpy())
+    whole = unit(features.whole.numpy())
     centres = [whole[data.labels == label].mean(0) for label in range(len(names))]
     learned_from = {"data": data.layout.fingerprint, "shapes": len(data.items), "seed": seed}
     return LearnedHead(
@@ -93,10 +94,6 @@ def learn_head(
         model.fingerprint,
         learned_from,
     )
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 
 def save_head(learned: LearnedHead, folder: str | Path) -> None:
@@ -192,7 +189,7 @@ def segment_shape(model: Model, learned: LearnedHead, shape: Shape, category: st
         clouds, asked = np.stack(drawn), vertices[shape.faces].mean(1)
     local, whole = encode_block(model, clouds)
     if category is None:
-        near = _unit(whole.cpu().numpy()) @ _unit(learned.centres).T
+        near = unit(whole.cpu().numpy()) @ unit(learned.centres).T
         category = learned.classes[int(near.mean(0).argmax())]
     label = learned.classes.index(category)
     first = starts([len(names) for names in learned.parts])[label]

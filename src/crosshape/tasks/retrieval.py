@@ -181,5 +181,10 @@ def unit_length(features: ArrayLike) -> Floats:
     features = np.asarray(features, np.float64)
     if not np.isfinite(features).all():
         raise ValueError("features must be finite numbers")
-    length = np.linalg.norm(features, axis=-1, keepdims=True)
-    return np.divide(features, length, out=np.zeros_like(features), where=length > 0)
+    return unit(features)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """(..., D) -> the same directions with length 1, in the same precision; a zero vector stays zero."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
