@@ -203,7 +203,11 @@ def test_hits_have_the_facts_that_are_asked_for(embedded_library: Library, where
     assert {h.name for h in search(embedded_library, "table/table_0.obj", top=99, where=where)} == expected
 
 
-def test_facts_that_nothing_has(embedded_library: Library) -> None:
+@pytest.mark.parametrize("exact", [query.EXACT, 1])
+def test_facts_that_nothing_has(
+    embedded_library: Library, monkeypatch: pytest.MonkeyPatch, exact: int
+) -> None:
+    monkeypatch.setattr(query, "EXACT", exact)
     with pytest.raises(CrosshapeError) as error:
         search(embedded_library, "mug/mug_0.obj", where=Where(folder="it's", min_faces=10**9))
     assert str(error.value) == (

@@ -469,7 +469,7 @@ def test_tags_narrow_a_large_library_as_people_said(large):
         time.sleep(0.05)
     assert "The page learns from tags for up to 100 shapes" in state["why_not"]
     none = client.get("/search", params={"name": asked[0], "tag": "none"}).json()
-    assert none["hits"] == [] and none["note"] == "No shape has these facts."
+    assert none["hits"] == [] and none["note"] == "No shape with features has these facts."
 
 
 # The worker and its queue

@@ -18,7 +18,7 @@ import numpy as np
 
 from crosshape.files import parse_json
 from crosshape.library.library import lance_words
-from crosshape.search.query import Answer, Hit, Sought, Where, best, filtered, left_out
+from crosshape.search.query import Answer, Hit, Sought, Where, best, left_out
 from crosshape.settings import FEATURES
 from crosshape.tasks.retrieval import unit
 
@@ -57,8 +57,6 @@ def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Wh
     """
     vectors = combined(what, over)
     condition = where.sql() if where else None
-    if condition:
-        filtered(library, f"({condition}) AND false")  # says what is wrong with it
     condition = " AND ".join(f"({one})" for one in (condition, of_model(library)) if one) or None
     missing, count = left_out(library)
     found: dict[str, tuple[str, np.ndarray, np.ndarray]] = {}
@@ -71,7 +69,7 @@ def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Wh
         found.update(_rows(table))
     names = sorted(found)
     if not names:
-        return Answer([], None, f"No shape has these facts. {missing}".rstrip(), count)
+        return Answer([], None, f"No shape with features has these facts. {missing}".rstrip(), count)
     scores = np.zeros(len(names), np.float32)
     for place, kind in enumerate(COLUMNS, 1):
         if kind in vectors:

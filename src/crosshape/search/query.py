@@ -207,8 +207,8 @@ def search(
     query: a shape file, a picture, the name of a shape in the library, or several of them; a file that exists
     comes before a name. over: points, views or both; a picture has views only. model: what embedded the
     library, where it is no longer where it was. Shapes without features of the model that most have are left out
-    (`ask` counts them). Raises CrosshapeError for a query that is neither, a file that gives no shape, a library
-    without features, another model.
+    (`ask` counts them). Raises CrosshapeError for a query that is neither, a file that gives no shape, facts that
+    no shape has, a library without features, another model.
     """
     return ask(library, query, top=top, over=over, where=where, model=model, limits=limits).hits
 
@@ -237,6 +237,7 @@ def ask(
     what = sought(library, queries, model, limits)
     _check_over(what, over)
     if len(library) > EXACT:
+        filtered(library, where, most=1)  # says where no shape has such facts
         return index.ask(library, what, top, over, where)
     shapes = gallery(library, partly=True)
     scores = scores_of(library, shapes, what, over)
@@ -396,26 +397,31 @@ def usual_scores(library: Library, shapes: Gallery, over: str, picture: bool) ->
 
 def allowed(library: Library, shapes: Gallery, where: Where | None) -> np.ndarray | None:
     """(N,) bool: which shapes have the facts that are asked for; None for all. Raises CrosshapeError for none."""
-    condition = where.sql() if where else None
-    if where is None or condition is None:
+    names = filtered(library, where)
+    if names is None:
         return None
-    names = filtered(library, condition)
-    if not names:
-        raise CrosshapeError(f"no shape of {library.path} has these facts: {where.words()}.")
     return np.isin(np.asarray(shapes.names, dtype=object), np.asarray(names, dtype=object))
 
 
-def filtered(library: Library, condition: str) -> list[str]:
-    """The names of the shapes that meet a condition of SQL. Raises CrosshapeError."""
+def filtered(library: Library, where: Where | None, most: int | None = None) -> list[str] | None:
+    """The names of the shapes, `most` of them, that have the facts that are asked for; None for all.
+
+    Raises CrosshapeError where no shape has, and for a tag where none were kept.
+    """
     from crosshape.library.library import lance_words
 
-    if "array_has(tags," in condition and "tags" not in library.dataset.schema.names:
+    condition = where.sql() if where else None
+    if where is None or condition is None:
+        return None
+    if where.tag is not None and "tags" not in library.dataset.schema.names:
         raise CrosshapeError(
             f"{library.path} has no tags. Learn some: "
             f"{command('tag', library.path, '--from', 'labels.csv', '--write')}"
         )
     with lance_words(library.path, "read"):
-        table = library.dataset.to_table(columns=["name"], filter=condition)
+        table = library.dataset.to_table(columns=["name"], filter=condition, limit=most)
+    if not len(table):
+        raise CrosshapeError(f"no shape of {library.path} has these facts: {where.words()}.")
     return list(table["name"].to_pylist())
 
 
