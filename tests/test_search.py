@@ -153,6 +153,22 @@ def test_a_model_that_was_moved(moved: Library, embedded_library: Library, made_
     assert search(moved, query, model=load_model(run))[0].name == "mug/mug_0.obj"
 
 
+def test_why_a_model_that_is_there_cannot_be_read(
+    moved: Library, embedded_library: Library, made_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(moved.path, tmp_path / "parts.lance")
+    shutil.copytree(embedded_library.path.parent / "run", tmp_path / "run")
+    library = open_library(tmp_path / "parts.lance")
+    library.remember_model(gallery(library).model, str(tmp_path / "run"))
+    weights = tmp_path / "run" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CrosshapeError, match="model.safetensors cannot be read: .* Copy or train it again"):
+        search(library, made_folder / "mug/mug_0.obj")
+    weights.unlink()
+    with pytest.raises(CrosshapeError, match="run holds no model"):
+        search(library, made_folder / "mug/mug_0.obj")
+
+
 def test_another_model_is_refused(moved: Library, made_folder: Path, tmp_path: Path) -> None:
     untrained_model(TINY, points=128, image_size=32, seed=9).save(tmp_path / "other")
     other = load_model(tmp_path / "other")
@@ -526,6 +542,10 @@ def test_with_two_models_the_one_of_most_shapes_answers(embedded_library: Librar
     answer = ask(library, names[0], top=len(names))
     assert [hit.name for hit in answer.hits] == [name for name in wanted if name not in names[1:3]]
     assert answer.left_out == 2
+    other = np.ones((4, 512), np.float32)  # six and six: the first by name leads
+    library.write_features("0ther000", names[8:], other, np.repeat(other[:, None], library.settings.views, 1))
+    library.remember_model("0ther000", "other")
+    assert library.leading_model() == ("0ther000", 6) and query.run_named(library) == "other"
 
 
 def test_the_command_answers_and_says_what_is_left_out(

@@ -469,7 +469,7 @@ def library_model(
 ) -> Model:
     """The model that embedded the library: from where `embed` had it, or the one given.
 
-    Raises CrosshapeError where it is not there any more, or is another one.
+    Raises CrosshapeError where it is not there any more, cannot be read, or is another one.
     """
     from crosshape.networks.model import SHIPPED, load_model, shipped
 
@@ -481,14 +481,10 @@ def library_model(
         was = f"{library.path} was embedded by model {fingerprint}"
         if name is None:
             raise CrosshapeError(f"{was}, and not from a folder. Give its run with --model RUN.")
-        try:
-            loaded = load_model(SHIPPED / name if model is None and name in shipped() else name)
-        except CrosshapeError:
-            if model is not None:
-                raise
-            raise CrosshapeError(
-                f"{was} from {name}, which is not there. Give it with --model RUN."
-            ) from None
+        folder = SHIPPED / name if model is None and name in shipped() else Path(name)
+        if model is None and not _exists(folder):
+            raise CrosshapeError(f"{was} from {name}, which is not there. Give it with --model RUN.")
+        loaded = load_model(folder)
     if loaded.fingerprint != fingerprint:
         raise CrosshapeError(
             f"{library.path} was embedded by model {fingerprint}, {name} is {loaded.fingerprint}. "
@@ -537,9 +533,12 @@ def _check_over(what: Sequence[Sought], over: str) -> None:
 
 
 def run_named(library: Library) -> str:
-    """The run that embedded this library last, for the advice in errors."""
-    models = [model for model, _ in library.models().most_common() if model]
-    source = library.model_source(models[0]) if models else None
+    """The run that the features of most shapes are of, RUN where nobody knows, for the advice in errors."""
+    try:
+        model, _ = library.leading_model()
+    except CrosshapeError:  # no shapes, or no features yet
+        return "RUN"
+    source = library.model_source(model)
     return source if source and (os.sep not in source or Path(source).exists()) else "RUN"
 
 
