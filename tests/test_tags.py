@@ -11,7 +11,7 @@ import pytest
 from test_library import fill
 
 from crosshape.cli import main
-from crosshape.errors import CrosshapeError
+from crosshape.errors import CrosshapeError, UsageError
 from crosshape.library.library import Library, create_library, open_library
 from crosshape.search.query import Where, search
 from crosshape.search.tags import (
@@ -145,6 +145,8 @@ def test_one_tag_or_too_few_labels(mixed: Library) -> None:
         propose(mixed, dict.fromkeys(mixed.names[:5], "bolt"))
     with pytest.raises(CrosshapeError, match="no tag has 3 labelled shapes or more; label some more."):
         propose(mixed, {"lid/000.obj": "a", "lid/001.obj": "b"})
+    with pytest.raises(UsageError, match="over is 'x'; it must be one of points, views, both"):
+        propose(mixed, some_labels(mixed, 3), over="x")
 
 
 def test_written_tags_are_found_by_search(

@@ -49,10 +49,9 @@ def group(
     library: Library, *, over: str = "both", least: int = 5, count: int | None = None, seed: int = 0
 ) -> Grouping:
     """Groups of at least `least` shapes, or exactly `count` groups. Raises CrosshapeError where there is nothing."""
-    from crosshape.search.query import OVER, gallery
+    from crosshape.search.query import check_over, gallery
 
-    if over not in OVER:
-        raise UsageError(f"over is {over!r}; it must be one of {', '.join(OVER)}")
+    check_over(over)
     shapes = gallery(library)
     total = len(shapes.names)
     if least < 2:
@@ -112,7 +111,7 @@ def gathered(labels: np.ndarray, places: np.ndarray, names: Sequence[str]) -> tu
     found = []
     for label in sorted(set(labels.tolist()) - {-1}):
         rows = np.flatnonzero(labels == label)
-        # The medoid: smallest sum of distances, over at most 512 members.
+        # The medoid: smallest sum of distances, over all members or 512 to 1,023 of them.
         some = places[rows[:: max(1, len(rows) // 512)]]
         blocks = np.array_split(places[rows], len(rows) // 4096 + 1)
         away = np.concatenate([cdist(block, some).sum(axis=1) for block in blocks])

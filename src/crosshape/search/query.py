@@ -227,15 +227,14 @@ def ask(
     """As `search`, with what scores are usual in this library if `calibrate` and there is one query."""
     from crosshape.search import index
 
-    if over not in OVER:
-        raise UsageError(f"over is {over!r}; it must be one of {', '.join(OVER)}")
+    check_over(over)
     if not isinstance(top, int | np.integer) or top < 1:
         raise UsageError(f"top is {top}; it must be 1 or more")
     queries = [query] if isinstance(query, str | os.PathLike) else list(query)
     if not queries or not all(os.fspath(one) for one in queries):
         raise UsageError("search needs a query: a shape file, a picture or the name of a shape")
     what = sought(library, queries, model, limits)
-    _check_over(what, over)
+    _check_pictures(what, over)
     if len(library) > EXACT:
         filtered(library, where, most=1)  # says where no shape has such facts
         return index.ask(library, what, top, over, where)
@@ -527,7 +526,13 @@ def without(library: Library, name: str) -> str:
     )
 
 
-def _check_over(what: Sequence[Sought], over: str) -> None:
+def check_over(over: str) -> None:
+    """Raises UsageError for what cannot be compared."""
+    if over not in OVER:
+        raise UsageError(f"over is {over!r}; it must be one of {', '.join(OVER)}")
+
+
+def _check_pictures(what: Sequence[Sought], over: str) -> None:
     if over == "points" and any(one.picture is not None for one in what):
         raise UsageError("a picture has no points; search over views or both")
 

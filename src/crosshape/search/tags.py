@@ -158,8 +158,9 @@ def propose(
     (name, tag) that people said no to; the next best tag is proposed instead.
     """
     from crosshape.search.groups import described
-    from crosshape.search.query import gallery
+    from crosshape.search.query import check_over, gallery
 
+    check_over(over)
     counts = Counter(labels.values())
     tags = sorted(tag for tag, count in counts.items() if count >= LEAST)
     if not tags:
