@@ -84,6 +84,29 @@ def test_blocks_are_committed_and_gone_on_with(library: Library, monkeypatch: py
     assert np.array_equal(whole.features().points, half.features().points)
 
 
+def test_shapes_that_are_removed_or_changed_meanwhile(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "COMMIT", 4)
+
+    class Watched(Stub):
+        def encode_points(self, points: np.ndarray) -> np.ndarray:
+            if not self.seen:  # a/0 to a/3 are being encoded
+                other = open_library(library.path)
+                other.remove(["a/1.obj", "b/1.obj", "b/2.obj"])
+                fill(other, ["a/2.obj", "b/3.obj"], content="changed")
+                fill(other, ["c/0.obj"])
+            return super().encode_points(points)
+
+    model = Watched("aaaa1111")
+    assert embed(model, library) == 6 and model.seen == 8
+    now = open_library(library.path)
+    assert now.without_features("aaaa1111") == ["a/2.obj", "c/0.obj"]
+    assert embed(model, now) == 2
+    views = now.features("aaaa1111").each_view
+    assert np.allclose(views[..., 0], now.views(size=4).mean((2, 3)))
+
+
 def test_ctrl_c_writes_what_is_ready_unless_another_model_would_be_half_replaced(
     library: Library, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,8 +36,10 @@ def embed(
     """Write the model's features of every shape that has none of it yet; how many these were.
 
     model: a Model, or the folder of a run, which is loaded to `device`. `part`, "3/8" or a Part, takes the third of
-    eight parts of the shapes alone, so that several processes embed one library together. Raises CrosshapeError where a
-    feature is not finite. Stopped by Ctrl-C it writes what is ready, unless other features would be half replaced.
+    eight parts of the shapes alone, so that several processes embed one library together. Shapes that are removed
+    meanwhile are passed over; those that change while they are encoded are left to the next run. Raises CrosshapeError
+    where a feature is not finite. Stopped by Ctrl-C it writes what is ready, unless other features would be half
+    replaced.
     """
     if not isinstance(library, Library):
         library = open_library(library)
@@ -55,8 +57,8 @@ def embed(
     written = 0
     fresh = set(library.models()) <= {None, fingerprint}
     try:
-        for start in range(0, len(names), COMMIT):
-            some = names[start : start + COMMIT]
+        while names:
+            some, names = names[:COMMIT], names[COMMIT:]
             points, views = [], []
             try:
                 for first in range(0, len(some), STEP):
@@ -74,6 +76,9 @@ def embed(
             written += library.write_features(
                 fingerprint, some, np.concatenate(points), np.concatenate(views)
             )
+            if names:  # without those that others removed or embedded meanwhile
+                left = set(library.without_features(fingerprint))
+                names = [name for name in names if name in left]
     finally:
         if bar:
             bar.close()
