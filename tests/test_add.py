@@ -316,6 +316,39 @@ def test_links_that_are_not_followed_are_said(
     assert "the path of the shapes is empty" in capsys.readouterr().err
 
 
+def test_files_of_some_names_are_left_out(
+    tmp_path: Path, inline: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shapes, path = write_boxes(tmp_path / "shapes", 4), str(tmp_path / "parts.lance")
+    (shapes / "broken.off").write_bytes(b"")
+    words = ["add", str(shapes), path, *OPTIONS, "--exclude", "odd/", "--exclude", "brok*", "--json"]
+    assert main(words) == 0  # what cannot be read is not opened
+    told = capsys.readouterr()
+    summary = json.loads(told.out)
+    assert [summary[key] for key in ("found", "added", "skipped", "excluded")] == [2, 2, 0, 3]
+    assert told.err.splitlines()[-1] == "3 files were left out (--exclude)."
+    parts = [add(shapes, path, exclude=["odd", "brok*"], part=f"{number}/3").report for number in (1, 2, 3)]
+    assert [sum(getattr(part, key) for part in parts) for key in ("found", "excluded")] == [2, 3]
+    library = crosshape.add(shapes, path, exclude=("broken.off",))
+    assert counts(library) == (4, 2, 0, 2, 0)
+    before = whole(library)
+    write_box(shapes / "odd" / "1.off", 9.0)
+    (shapes / "odd" / "3.off").unlink()
+    assert main(["add", str(shapes), path, "--exclude", "odd", "--exclude", "*n.off"]) == 0
+    told = capsys.readouterr()
+    assert whole(library).equals(before)  # what is there of them stays as it is
+    assert "2 files were left out (--exclude)." in told.err
+    assert "1 shapes of the library have no file there any more." in told.err
+    assert main(["add", str(shapes), path, "--exclude", "*.off"]) == 1
+    assert "is left to add: 4 files were left out (--exclude)." in capsys.readouterr().err
+    assert main(["add", str(shapes), path, "--exclude", ""]) == 2
+    assert "a pattern of --exclude is empty" in capsys.readouterr().err
+    assert main(["check", str(shapes), "--exclude", "brok*", "--workers", "1"]) == 0
+    assert "1 file was left out (--exclude)." in capsys.readouterr().err
+    assert main(["check", str(shapes), "--exclude", "*"]) == 1
+    assert "is left to check: 4 files were left out (--exclude)." in capsys.readouterr().err
+
+
 def test_names_are_kept_as_they_are(tmp_path: Path, inline: None) -> None:
     names = ["o'brien.off", "ünï — 名.off", "line\nbreak.off", '"; DROP--.off', " space .off", "%20.off"]
     for i, name in enumerate(names):

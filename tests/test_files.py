@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from crosshape import cli
-from crosshape.errors import CrosshapeError, UnreadableShape
+from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
 from crosshape.settings import Limits, PrepareSettings
-from crosshape.shapes.files import FORMATS, find_shapes, load_shape
+from crosshape.shapes.files import FORMATS, Found, find_shapes, load_shape
 from crosshape.shapes.prepare import prepare_file
 
 AREA = 1.5 + np.sqrt(3) / 2
@@ -399,6 +399,44 @@ def test_find_shapes_sorts_by_name_and_leaves_out_what_is_hidden(tmp_path: Path)
     [single] = find_shapes(tmp_path / "a" / "z.off")
     assert (single.name, single.path) == ("z.off", tmp_path / "a" / "z.off")
     assert find_shapes(tmp_path / "empty") == []
+
+
+EVERY = ["a.stl", "b.tmp.stl", "drafts/old/c.off", "drafts/x.stl", "sub/drafts/y.off", "sub/old/z.stl"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "left"),
+    [
+        ([], EVERY),
+        (["drafts"], ["a.stl", "b.tmp.stl", "sub/drafts/y.off", "sub/old/z.stl"]),
+        (["drafts/", "sub/drafts"], ["a.stl", "b.tmp.stl", "sub/old/z.stl"]),
+        (["*drafts"], ["a.stl", "b.tmp.stl", "sub/old/z.stl"]),
+        (["*/old/*"], ["a.stl", "b.tmp.stl", "drafts/x.stl", "sub/drafts/y.off"]),
+        (["*.stl"], ["drafts/old/c.off", "sub/drafts/y.off"]),
+        (["*.tmp.stl", "?.stl", "s[t-v]b"], ["drafts/old/c.off", "drafts/x.stl"]),
+        (["DRAFTS", "old", "x.stl", "/a.stl"], EVERY),
+        (["*"], []),
+    ],
+)
+def test_what_matches_a_pattern_is_not_found(tmp_path: Path, patterns: list[str], left: list[str]) -> None:
+    for name in EVERY:
+        write(tmp_path / name, "")
+    (tmp_path / "drafts" / "away.stl").symlink_to("/")
+    away: list[Path] = []
+    excluded: list[Found] = []
+    found = [item.name for item in find_shapes(tmp_path, away, patterns, excluded)]
+    assert found == left and sorted([*found, *(item.name for item in excluded)]) == EVERY
+    assert bool(away) == ("drafts/x.stl" in found)
+
+
+def test_a_pattern_that_means_nothing_and_a_file_that_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.stl", "")
+    for empty in ("", "/"):
+        with pytest.raises(UsageError, match="a pattern of --exclude is empty; write one such as drafts or"):
+            find_shapes(tmp_path, exclude=["x", empty])
+    with pytest.raises(UsageError, match=r"exclude is the text 'a\*'; give a list: \['a\*'\]"):
+        find_shapes(tmp_path, exclude="a*")
+    assert find_shapes(path, exclude=["*.stl"]) == [] and len(find_shapes(path, exclude=["b*"])) == 1
 
 
 def test_find_shapes_says_what_it_cannot_read(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
     crosshape add parts/ parts.lance
     crosshape add bracket.stl parts.lance --prefix new/
+    crosshape add parts/ parts.lance --exclude drafts --exclude '*.tmp.stl'
     crosshape add parts/ parts.lance --part 3/8      the third of eight processes that share the folder
 
 SHAPES is a folder (searched with all folders below it) or one file. LIBRARY is made where it is not there.
 A file is known by its size and time of change (--rehash: by its content); what changed is read again. One
 bad file never stops the others: it is listed with its reason, and the exit status is 1. A stopped run goes on
-where it was when it is started again.
+where it was when it is started again. Files that --exclude leaves out are not looked at, and what the library has of
+them stays. A PATTERN is compared with the whole name below SHAPES and with that of each folder above it: drafts is
+the folder at the top, '*/drafts' is any further down.
 """
 
 from __future__ import annotations
@@ -48,6 +51,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--rehash", action="store_true", help="compare contents, also where size and time are the same"
     )
     parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out files and folders of such names below SHAPES, as in drafts or '*.tmp.stl'; may be repeated",
+    )
+    parser.add_argument(
         "--part",
         metavar="K/N",
         help="only the K-th of N parts of the files, where N processes or machines share them",
@@ -67,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.library.parts import parse_part
     from crosshape.search.query import run_named
     from crosshape.settings import Limits, PrepareSettings
-    from crosshape.shapes.files import links_words
+    from crosshape.shapes.files import excluded_words, links_words
 
     chosen = {
         name: getattr(options, name)
@@ -96,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
             workers=options.workers,
             prefix=options.prefix,
             rehash=options.rehash,
+            exclude=options.exclude,
             part=part,
             progress=Progress,
         )
@@ -109,6 +120,8 @@ def run(options: argparse.Namespace) -> int:
             print_json({"path": one.path, "reason": one.reason})
         summary = {**vars(report), "skipped": len(report.skipped), "seconds": round(report.seconds, 3)}
         del summary["unfollowed"]  # said in words
+        if not options.exclude:
+            del summary["excluded"]
         summary |= {"part": str(part)} if part else {}
         print_json(summary)
     else:
@@ -120,6 +133,8 @@ def run(options: argparse.Namespace) -> int:
         )
     if report.unfollowed:
         say(links_words([Path(path) for path in report.unfollowed]))
+    if options.exclude:
+        say(excluded_words(report.excluded))
     if part is None:
         if gone := library.missing(options.shapes):
             what = command("remove", library.path, "--missing")

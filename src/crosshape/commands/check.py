@@ -39,6 +39,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--max-bytes", type=int, default=limits.max_bytes, metavar="N", help="largest file (%(default)s)"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="child processes (default: one a core)")
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out files and folders of such names below SHAPES, as in drafts or '*.tmp.stl'; may be repeated",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.console import Progress, duration, print_json, print_line, printable, say
     from crosshape.errors import MOST_WORKERS, CrosshapeError, UsageError, check_count
     from crosshape.settings import Limits
-    from crosshape.shapes.files import FORMATS, find_shapes, links_words
+    from crosshape.shapes.files import FORMATS, excluded_words, find_shapes, links_words
 
     for name in ("max_faces", "max_bytes", "workers"):
         value = getattr(options, name)
@@ -58,7 +65,10 @@ def run(options: argparse.Namespace) -> int:
     check_count("--workers", options.workers, MOST_WORKERS)
     limits = dataclasses.replace(Limits(), max_faces=options.max_faces, max_bytes=options.max_bytes)
     away: list[Path] = []
-    found = find_shapes(options.shapes, away)
+    excluded: list[Found] = []
+    found = find_shapes(options.shapes, away, options.exclude, excluded)
+    if not found and excluded:
+        raise CrosshapeError(f"nothing of {options.shapes} is left to check: {excluded_words(len(excluded))}")
     if not found:
         more = f" {links_words(away)}" if away else ""
         raise CrosshapeError(f"{options.shapes} holds no shapes; known are {' '.join(FORMATS)}.{more}")
@@ -84,6 +94,8 @@ def run(options: argparse.Namespace) -> int:
     )
     if away:
         say(links_words(away))
+    if options.exclude:
+        say(excluded_words(len(excluded)))
     return 0 if loaded == len(found) else 1
 
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -42,7 +42,8 @@ class Skipped:
 class AddReport:
     """What became of every file that was found: found = added + updated + unchanged + len(skipped).
 
-    `unfollowed` are links to folders, or out of the folder, that were not followed; they are not counted.
+    `unfollowed` are links to folders, or out of the folder, that were not followed; they are not counted, nor are the
+    `excluded` files, which were left out by their names.
     """
 
     found: int = 0
@@ -52,6 +53,7 @@ class AddReport:
     skipped: tuple[Skipped, ...] = ()
     unfollowed: tuple[str, ...] = ()
     seconds: float = 0.0
+    excluded: int = 0
 
     def __str__(self) -> str:
         parts = f"{self.added:,} added, {self.updated:,} updated, {self.unchanged:,} unchanged"
@@ -101,14 +103,17 @@ def add(
     workers: int | None = None,
     prefix: str = "",
     rehash: bool = False,
+    exclude: Sequence[str] = (),
     part: Part | str | None = None,
     progress: Callable[[str, int], Progress] | None = None,
 ) -> Library:
     """The library at a path, made or brought up to date with a folder of shapes or one file.
 
     `.report` of the answer says what became of every file, `.skipped` which were left out and why. Without
-    `settings` a library keeps those it was made with. `part`, "3/8" or a Part, takes the third of eight parts of the
-    files alone, so that several processes add one folder together. `progress(what, total)` makes a progress bar
+    `settings` a library keeps those it was made with. `exclude` are shell patterns, as in ("drafts", "*.tmp.stl"):
+    files below the folder whose name, or that of a folder of theirs, matches one are not looked at, and what the
+    library has of them stays. `part`, "3/8" or a Part, takes the third of eight parts of the files alone, so that
+    several processes add one folder together. `progress(what, total)` makes a progress bar
     (`crosshape.console.Progress`). Raises CrosshapeError where no shape is found, where the path is taken by
     something else, and where the library was made with other settings.
     """
@@ -121,11 +126,12 @@ def add(
     share = parse_part(part)
     prefix = _folder(prefix)
     unfollowed: list[Path] = []
-    found = find_shapes(shapes, unfollowed)
+    excluded: list[Found] = []
+    found = find_shapes(shapes, unfollowed, exclude, excluded)
     if not found:
-        raise CrosshapeError(_nothing_found(Path(shapes), unfollowed))
+        raise CrosshapeError(_nothing_found(Path(shapes), unfollowed, excluded))
     if share:
-        found = [one for one in found if prefix + one.name in share]
+        found, excluded = ([one for one in some if prefix + one.name in share] for some in (found, excluded))
     open_one = create_library(library, settings or PrepareSettings())
     if settings is not None:
         _check_settings(open_one, settings)
@@ -142,6 +148,7 @@ def add(
         skipped=tuple(sorted(work.skipped, key=lambda one: one.path)),
         unfollowed=tuple(map(str, unfollowed)),
         seconds=time.monotonic() - start,
+        excluded=len(excluded),
     )
     return open_one
 
@@ -395,9 +402,11 @@ def _check_settings(library: Library, wanted: PrepareSettings) -> None:
             )
 
 
-def _nothing_found(path: Path, unfollowed: list[Path]) -> str:
-    from crosshape.shapes.files import FORMATS, links_words
+def _nothing_found(path: Path, unfollowed: list[Path], excluded: list[Found]) -> str:
+    from crosshape.shapes.files import FORMATS, excluded_words, links_words
 
+    if excluded:
+        return f"nothing of {path} is left to add: {excluded_words(len(excluded))}"
     known = ", ".join(sorted(FORMATS))
     if path.is_file():
         return f"{path} is not a shape file. Known are {known}."

@@ -8,7 +8,9 @@ else.
 from __future__ import annotations
 
 import errno
+import fnmatch
 import hashlib
+import itertools
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -80,31 +82,36 @@ class Shape:
         return len(self.faces) == 0
 
 
-def find_shapes(path: str | PathLike[str], unfollowed: list[Path] | None = None) -> list[Found]:
+def find_shapes(
+    path: str | PathLike[str],
+    unfollowed: list[Path] | None = None,
+    exclude: Sequence[str] = (),
+    excluded: list[Found] | None = None,
+) -> list[Found]:
     """All files with a known suffix in a folder and below it, sorted by name; or the one file that is named.
 
     Hidden folders and *.lance are left out. Links to files are followed inside the folder only, links to
     folders never; those that were not are added to `unfollowed`. A folder below that may not be read is among
-    the results, so that it is not overlooked in silence: it loads as an UnreadableShape. Raises CrosshapeError
-    where the path does not exist, may not be read or, for a single file, has no known suffix; UsageError for an
-    empty one.
+    the results, so that it is not overlooked in silence: it loads as an UnreadableShape. What has a name, or lies
+    in a folder of a name, that matches a shell pattern of `exclude` is left out and added to `excluded`; * stands
+    for / too. Raises CrosshapeError where the path does not exist, may not be read or, for a single file, has no
+    known suffix; UsageError for an empty path or pattern.
     """
     if not os.fspath(path):
         raise UsageError("the path of the shapes is empty; name a folder or a file, '.' for this folder.")
+    unwanted = _matcher(exclude)
     root = Path(path)
     try:
         is_folder = stat.S_ISDIR(root.stat().st_mode)
     except (OSError, ValueError) as error:
         raise CrosshapeError(f"{path} cannot be read: {_words(error)}.") from None
     top = Path(os.path.abspath(root))
-    if not is_folder:
-        if top.suffix.lower() not in FORMATS:
-            raise CrosshapeError(f"{path} has no suffix of a shape; known are {' '.join(FORMATS)}.")
-        return [Found(top, _name(top.name))]
+    if not is_folder and top.suffix.lower() not in FORMATS:
+        raise CrosshapeError(f"{path} has no suffix of a shape; known are {' '.join(FORMATS)}.")
     real = os.path.realpath(top)
-    found: list[Found] = []
+    found = [] if is_folder else [Found(top, _name(top.name))]
     away: list[Path] = []
-    folders = [""]
+    folders = [""] if is_folder else []
     while folders:
         below = folders.pop()
         try:
@@ -129,9 +136,27 @@ def find_shapes(path: str | PathLike[str], unfollowed: list[Path] | None = None)
                 found.append(Found(Path(top, name), _name(name)))
             elif entry.is_symlink() and entry.is_dir() and not entry.name.startswith("."):
                 away.append(Path(top, name))
+    found.sort(key=lambda item: item.name)
     if unfollowed is not None:
-        unfollowed.extend(sorted(away))
-    return sorted(found, key=lambda item: item.name)
+        unfollowed.extend(one for one in sorted(away) if not unwanted(one.relative_to(top).as_posix()))
+    if excluded is not None:
+        excluded.extend(item for item in found if unwanted(item.name))
+    return [item for item in found if not unwanted(item.name)]
+
+
+def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a POSIX path, or a folder of it, matches a shell pattern. Raises UsageError for one that is empty."""
+    if isinstance(patterns, str):
+        raise UsageError(f"exclude is the text '{patterns}'; give a list: ['{patterns}']")
+    bare = [pattern.rstrip("/") for pattern in patterns]  # drafts/ is the folder drafts
+    if not all(bare):
+        raise UsageError("a pattern of --exclude is empty; write one such as drafts or '*.tmp.stl'.")
+
+    def matches(name: str) -> bool:
+        above = itertools.accumulate(name.split("/"), lambda folder, part: f"{folder}/{part}")
+        return any(fnmatch.fnmatchcase(part, pattern) for part in above for pattern in bare)
+
+    return matches
 
 
 def links_words(unfollowed: Sequence[Path]) -> str:
@@ -141,6 +166,11 @@ def links_words(unfollowed: Sequence[Path]) -> str:
         f"{len(unfollowed):,} link{'' if one else 's'} to other folders {'was' if one else 'were'} not followed, "
         f"such as {_name(str(unfollowed[0]))}; add what {'it points' if one else 'they point'} to by its own path."
     )
+
+
+def excluded_words(count: int) -> str:
+    """What a user is told of files that `find_shapes` left out."""
+    return f"{count:,} file{' was' if count == 1 else 's were'} left out (--exclude)."
 
 
 def encodable(text: str) -> bool:
