@@ -349,6 +349,27 @@ def test_files_of_some_names_are_left_out(
     assert "is left to check: 4 files were left out (--exclude)." in capsys.readouterr().err
 
 
+def test_that_removed_shapes_come_back_is_said(
+    tmp_path: Path, inline: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shapes, path = write_boxes(tmp_path / "shapes", 6), str(tmp_path / "parts.lance")
+    add(shapes, path, settings=SMALL)
+    for name in ("even/0.off", "odd/1.off"):
+        (shapes / name).unlink()
+    assert main(["remove", path, "even/", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["removed"] == 3
+    assert told.err == (
+        "2 of the removed shapes still have their file: the next add of its folder brings them back, unless "
+        "--exclude leaves it out.\n"
+    )
+    assert add(shapes, path, exclude=["even"]).names == ["odd/1.off", "odd/3.off", "odd/5.off"]
+    assert len(add(shapes, path)) == 5  # so they do
+    for words in (["odd/1.off"], ["--missing"], ["--forget"], ["even/", "--dry-run"]):
+        assert main(["remove", path, *words]) == 0 and capsys.readouterr().err == ""
+    assert len(open_library(path)) == 4
+
+
 def test_names_are_kept_as_they_are(tmp_path: Path, inline: None) -> None:
     names = ["o'brien.off", "ünï — 名.off", "line\nbreak.off", '"; DROP--.off', " space .off", "%20.off"]
     for i, name in enumerate(names):

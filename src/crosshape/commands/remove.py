@@ -8,7 +8,8 @@
 A NAME that ends in "/" means every shape below it. Older versions of a library stay on disk for about an
 hour, for those who still read them; --forget deletes these too, so that nothing of the shapes stays. Without
 a NAME it does so for all that was removed or replaced before. --missing takes out the shapes whose files are gone;
-with --dry-run it only lists what would be removed.
+with --dry-run it only lists what would be removed. A shape whose file is still there comes back with the next add
+of its folder, unless --exclude leaves it out.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from crosshape.console import print_json, printable
+    from crosshape.console import print_json, printable, say
     from crosshape.errors import UsageError
     from crosshape.library.library import open_library
 
@@ -51,13 +52,28 @@ def run(options: argparse.Namespace) -> int:
         for name in library.named(names):
             print_json({"name": name}) if options.json else print(printable(name))
         return 0
+    there = 0 if options.missing else files_there(library, library.named(names))
     gone = library.remove(names, forget=options.forget) if names or options.forget else []
     if options.json:
         print_json({"removed": len(gone), "left": len(library), "forgotten": options.forget})
     else:
         how = " for good" if options.forget else ""
         print(f"{printable(options.library)}: {len(gone):,} removed{how}, {len(library):,} left")
+    if there:
+        say(
+            f"{there:,} of the removed shapes still have their file: the next add of its folder brings them back, "
+            "unless --exclude leaves it out."
+        )
     return 0
+
+
+def files_there(library: Library, names: list[str]) -> int:
+    """How many of the named shapes have a file where they came from."""
+    import os
+
+    named = set(names)
+    rows = library.facts().select(["name", "path"]).to_pylist()
+    return sum(row["name"] in named and os.path.exists(row["path"]) for row in rows)
 
 
 def missing_names(library: Library) -> list[str]:
