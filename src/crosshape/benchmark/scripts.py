@@ -49,10 +49,7 @@ def mesh_library() -> str:
             broken.append(f"{name} is installed but cannot be imported ({error})")
         else:
             return name
-    raise Absent(
-        "; ".join(broken)
-        or "no other renderer is here to compare with; pip install open3d"
-    )
+    raise Absent("; ".join(broken) or "no other renderer is here to compare with; pip install open3d")
 
 
 def render(vertices: np.ndarray, faces: np.ndarray, views: int, size: int, library: str) -> np.ndarray:

@@ -43,9 +43,7 @@ def export_model(model: Model, folder: str | Path, *, overwrite: bool = False) -
     folder = Path(folder)
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise CrosshapeError(
-            f"writing ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}"
-        )
+        raise CrosshapeError(f"writing ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}")
     _check_target(folder, overwrite)
     folder = folder.resolve()
     model = copy.deepcopy(model).cpu().eval()
