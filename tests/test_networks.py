@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from crosshape.networks.convolutions import Convolution3x3, _Convolution
 from crosshape.networks.correspondence import CorrespondenceNetwork
 from crosshape.networks.edges import EdgeConv, edge_max_norm_torch, gather
 from crosshape.networks.images import ImageNetwork, from_colour
+from crosshape.networks.kernels import on_threads
 from crosshape.networks.model import Model, choose_device, load_model, untrained_model
 from crosshape.networks.neighbours import CROWD, nearest_neighbours
 from crosshape.networks.points import PointNetwork
@@ -246,6 +250,37 @@ def test_neighbours_of_equal_points_and_of_no_numbers_are_valid_places(count):
 def test_more_neighbours_than_points_is_refused():
     with pytest.raises(ValueError, match="k = 9 neighbours were asked of clouds of 8 points"):
         nearest_neighbours(torch.zeros(1, 8, 3), 9)
+
+
+@pytest.fixture
+def threads():
+    """What sets torch's threads; as many as before afterwards."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_kernels_run_in_a_forked_child(threads):
+    """Threads do not survive a fork: a child that waited for those of its parent would wait for ever."""
+    threads(2)
+    assert on_threads(lambda start, stop: stop - start, 128) == [64, 64]
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # ends it
+        done = on_threads(lambda start, stop: stop - start, 128)
+        os._exit(0 if done == [64, 64] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_kernels_of_any_size_share_their_threads(threads):
+    def ours():
+        return {one for one in threading.enumerate() if one.name.startswith("crosshape-edges")}
+
+    threads(5)
+    before = ours()
+    for rows in (128, 192, 256, 320) * 4:
+        assert sum(on_threads(lambda start, stop: stop - start, rows)) == rows
+    assert len(ours() - before) <= 5
 
 
 def test_the_graph_in_space_is_found_once_and_kept(random):

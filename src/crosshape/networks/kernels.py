@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from numba.extending import overload
 from torch import Tensor
 
 kernel = njit(nogil=True, cache=True, fastmath={"contract", "arcp", "nsz", "reassoc"})
-"""Compile for this machine and keep the result; no parallel=True, whose threads do not survive a fork."""
+"""Compile for this machine and keep the result; no parallel=True: its threads are started once, and a forked child,
+which has none of them, would wait for them for ever.
+"""
 
 
 @cache
@@ -67,9 +70,13 @@ def _narrowed(value, like):  # type: ignore[no-untyped-def]
     return rounded
 
 
-@cache
+@lru_cache(maxsize=1)
 def _threads(count: int) -> ThreadPoolExecutor:
+    """One pool, made anew where torch is given another number of threads, and in a forked child."""
     return ThreadPoolExecutor(count, thread_name_prefix="crosshape-edges")
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def on_threads(work: Callable[..., Any], rows: int, *arrays: Any, least: int = 64) -> list[Any]:
@@ -77,9 +84,11 @@ def on_threads(work: Callable[..., Any], rows: int, *arrays: Any, least: int = 6
 
     A thread gets `least` rows or more.
     """
-    workers = min(torch.get_num_threads(), max(1, rows // least))
+    most = torch.get_num_threads()
+    workers = min(most, max(1, rows // least))
     if workers == 1:
         return [work(0, rows, *arrays)]
     bounds = [rows * i // workers for i in range(workers + 1)]
-    tasks = [_threads(workers).submit(work, bounds[i], bounds[i + 1], *arrays) for i in range(1, workers)]
+    pool = _threads(most)
+    tasks = [pool.submit(work, bounds[i], bounds[i + 1], *arrays) for i in range(1, workers)]
     return [work(bounds[0], bounds[1], *arrays), *(task.result() for task in tasks)]
