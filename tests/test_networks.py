@@ -28,7 +28,7 @@ from crosshape.networks.kernels import on_threads
 from crosshape.networks.model import Model, choose_device, load_model, untrained_model
 from crosshape.networks.neighbours import CROWD, nearest_neighbours
 from crosshape.networks.points import PointNetwork
-from crosshape.networks.pooling import norm_pool
+from crosshape.networks.pooling import norm_pool, norm_pool_torch
 from crosshape.networks.weights import load_image_weights
 from crosshape.settings import NetworkSettings
 
@@ -179,6 +179,25 @@ def test_norm_pool_equals_its_parts():
     for a, b in [(y, y2), (dz, dz2), *zip(dp, dp2, strict=True)]:
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
     torch.testing.assert_close(norm[0].running_var, other[0].running_var)
+
+
+@pytest.mark.parametrize(
+    "given, kept", [("float64", "float64"), ("float32", "float32"), ("bfloat16", "float32")]
+)
+def test_norm_pool_is_the_same_without_kernels(given, kept):
+    """In the type of its weights: pooled numbers of a cloud in bfloat16 are not rounded once more."""
+    torch.manual_seed(3)
+    given, kept = getattr(torch, given), getattr(torch, kept)
+    norm = with_random_norms(nn.Sequential(nn.BatchNorm1d(9))).to(kept)[0]
+    z = torch.randn(3, 70, 9, dtype=torch.float64).to(given)
+    for training in (True, False):
+        norms = [copy.deepcopy(norm).train(training) for _ in range(2)]
+        ours, plain = norm_pool(z, norms[0]), norm_pool_torch(z, norms[1])
+        assert ours.dtype == plain.dtype == kept
+        close = {torch.float64: 1e-10, torch.float32: 1e-5}[kept]
+        torch.testing.assert_close(plain, ours, rtol=close, atol=close)
+        torch.testing.assert_close(norms[1].running_var, norms[0].running_var)
+    assert norm_pool(z.to("meta"), norm.to("meta")).dtype == kept
 
 
 @pytest.mark.parametrize("count, k", [(20, 20), (100, 20), (700, 20), (2000, 40)])

@@ -19,8 +19,7 @@ from crosshape.networks.kernels import array, kernel, narrowed, on_threads, wide
 def norm_pool(z: Tensor, norm: nn.BatchNorm1d) -> Tensor:
     """(B, N, W) -> (B, 2 W): maximum and mean over the points of LeakyReLU(BatchNorm(z))."""
     if z.device.type != "cpu":
-        y = nn.functional.leaky_relu(norm(z.flatten(0, 1)).view(z.shape), SLOPE)
-        return torch.cat([y.amax(dim=1), y.mean(dim=1)], dim=1).float()
+        return norm_pool_torch(z, norm)
     assert norm.running_mean is not None and norm.running_var is not None
     z = z.contiguous()
     if not norm.training:
@@ -33,6 +32,13 @@ def norm_pool(z: Tensor, norm: nn.BatchNorm1d) -> Tensor:
     pooled, mean, variance = _NormPool.apply(z, norm.weight, norm.bias, norm.eps)
     remember(norm, mean, variance, z.shape[0] * z.shape[1])
     return pooled
+
+
+def norm_pool_torch(z: Tensor, norm: nn.BatchNorm1d) -> Tensor:
+    """The same as `norm_pool` in torch alone, for every device, in the type of the norm's weight."""
+    z = z.to(norm.weight.dtype)  # bfloat16 under autocast: rounded once, and not again by every operation
+    y = nn.functional.leaky_relu(norm(z.flatten(0, 1)).view(z.shape), SLOPE)
+    return torch.cat([y.amax(dim=1), y.mean(dim=1)], dim=1)
 
 
 def _pool(z: Tensor, factor: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
