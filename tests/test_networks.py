@@ -25,7 +25,13 @@ from crosshape.networks.correspondence import CorrespondenceNetwork
 from crosshape.networks.edges import EdgeConv, edge_max_norm_torch, gather
 from crosshape.networks.images import ImageNetwork, from_colour
 from crosshape.networks.kernels import on_threads
-from crosshape.networks.model import Model, choose_device, load_model, untrained_model
+from crosshape.networks.model import (
+    Model,
+    choose_device,
+    gather_statistics,
+    load_model,
+    untrained_model,
+)
 from crosshape.networks.neighbours import CROWD, nearest_neighbours
 from crosshape.networks.points import PointNetwork
 from crosshape.networks.pooling import norm_pool, norm_pool_torch
@@ -530,6 +536,24 @@ def test_a_device_that_is_not_there_is_named():
         choose_device("cuda:99")
     with pytest.raises(UsageError, match="unknown device 'gpu'"):
         choose_device("gpu")
+
+
+def test_statistics_are_the_mean_over_batches_and_all_else_stays():
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.BatchNorm1d(3, momentum=0.3), nn.BatchNorm1d(3, momentum=0.2)).eval()
+    batches = [torch.randn(5, 3), torch.randn(7, 3) + 2]
+
+    def broken():
+        yield batches[0]
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        gather_statistics(network, broken())
+    gather_statistics(network, iter(batches))
+    mean = torch.stack([batch.mean(dim=0) for batch in batches]).mean(dim=0)
+    torch.testing.assert_close(network[0].running_mean, mean)
+    assert [part.momentum for part in network] == [0.3, 0.2] and not network.training
+    assert not any(part.training for part in network)
 
 
 def test_untrained_models_repeat_by_seed_and_leave_the_global_generator_alone():

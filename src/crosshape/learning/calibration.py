@@ -7,13 +7,11 @@ hold nothing but the data ("precise BatchNorm": Wu and Johnson, arXiv 2105.07576
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from crosshape.networks.model import Model, autocast
+from crosshape.networks.model import Model, autocast, gather_statistics
 
 SHAPES = 1536
 """How many shapes the statistics are of."""
@@ -30,28 +28,10 @@ def calibrate(model: Model, points: np.ndarray, views: np.ndarray, rows: np.ndar
     def clouds(some: np.ndarray) -> Tensor:
         return torch.from_numpy(np.array(points[some][:, : model.point_count], np.float32))
 
-    _gather(model.points, clouds, chosen, 32, model.device)
-    _gather(model.images, lambda some: torch.from_numpy(views[some, some % ring]), chosen, 64, model.device)
+    def pictures(some: np.ndarray) -> Tensor:
+        return torch.from_numpy(views[some, some % ring])
 
-
-def _gather(
-    network: nn.Module,
-    read: Callable[[np.ndarray], Tensor],
-    rows: np.ndarray,
-    size: int,
-    device: torch.device,
-) -> None:
-    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)]
-    momenta, was_training = [norm.momentum for norm in norms], network.training
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's word for the plain mean over batches
-    network.train()
-    try:
-        with torch.no_grad(), autocast(device):
-            for some in np.array_split(rows, -(-len(rows) // size)):  # even ones, for each counts as much
-                network(read(np.sort(some)).to(device))
-    finally:
-        network.train(was_training)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+    for network, read, size in ((model.points, clouds, 32), (model.images, pictures, 64)):
+        parts = np.array_split(chosen, -(-len(chosen) // size))  # even ones, for each counts as much
+        with autocast(model.device):
+            gather_statistics(network, (read(np.sort(some)).to(model.device) for some in parts))

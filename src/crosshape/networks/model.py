@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,29 +227,41 @@ def untrained_model(
         torch.manual_seed(seed)
         model = Model(settings, points=points, image_size=image_size)
     for network, data in ((model.points, clouds), (model.images, views)):
-        if data is None or not len(data):
-            continue
-        norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None
-        network.train()
-        chosen = np.arange(len(data))
-        if len(data) > 256:  # at random: the first ones by name would be of a few kinds
-            chosen = np.random.default_rng(seed).permutation(len(data))[:256]
-        with torch.no_grad():
-            for some in np.array_split(chosen, -(-len(chosen) // 32)):
-                block = np.asarray(data[np.sort(some)])
-                if len(block) > 1:
-                    flat = (
-                        block[:, :points] if block.ndim == 3 else block[:, :2].reshape(-1, *block.shape[2:])
-                    )
-                    network(torch.from_numpy(np.ascontiguousarray(flat)))
-        for norm in norms:
-            norm.momentum = 0.1
+        if data is not None and len(data):
+            gather_statistics(network, _some(data, points, seed))
     model.eval()
     model.card = {"name": "untrained", "seed": seed}
     return model
+
+
+def _some(data: np.ndarray, points: int, seed: int) -> Iterator[Tensor]:
+    """Batches of at most 256 clouds or of two views each; a batch of one has no statistics."""
+    chosen = np.arange(len(data))
+    if len(data) > 256:  # at random: the first ones by name would be of a few kinds
+        chosen = np.random.default_rng(seed).permutation(len(data))[:256]
+    for some in np.array_split(chosen, -(-len(chosen) // 32)):
+        block = np.asarray(data[np.sort(some)])
+        if len(block) > 1:
+            flat = block[:, :points] if block.ndim == 3 else block[:, :2].reshape(-1, *block.shape[2:])
+            yield torch.from_numpy(np.ascontiguousarray(flat))
+
+
+def gather_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Gather BatchNorm's statistics anew, the plain mean over batches; weights stay as they are."""
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta, was_training = [norm.momentum for norm in norms], network.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for the plain mean over batches
+    network.train()
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                network(batch)
+    finally:
+        network.train(was_training)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def choose_device(name: str = "auto") -> torch.device:
