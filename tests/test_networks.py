@@ -531,11 +531,19 @@ def test_arrays_of_other_shapes_are_refused(model):
         model.encode_views(np.zeros((1, 2, 16, 16), np.uint8))
 
 
-def test_a_device_that_is_not_there_is_named():
+def test_a_device_that_is_not_there_is_named(monkeypatch):
     with pytest.raises(CrosshapeError, match="device 'cuda:99' is not there"):
         choose_device("cuda:99")
-    with pytest.raises(UsageError, match="unknown device 'gpu'"):
-        choose_device("gpu")
+    for name in ("gpu", "meta"):
+        with pytest.raises(UsageError, match=f"unknown device '{name}'; use auto, cpu, cuda, cuda:1 or mps"):
+            choose_device(name)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(
+        CrosshapeError, match="device 'mps' is not there: no Apple GPU found. Use --device cpu"
+    ):
+        choose_device("mps")
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert choose_device("mps").type == "mps"
 
 
 def test_statistics_are_the_mean_over_batches_and_all_else_stays():

@@ -265,21 +265,23 @@ def gather_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """auto (CUDA where there is one), cpu, cuda or cuda:N. Raises where that device is not there."""
+    """auto (CUDA where there is one), cpu, cuda, cuda:N or mps. Raises where that device is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"unknown device '{name}'; use auto, cpu, cuda or cuda:1") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"unknown device '{name}'; use auto, cpu, cuda, cuda:1 or mps")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise CrosshapeError(
                 f"device '{name}' is not there: {count} CUDA devices found. Use --device cpu."
             )
-    elif device.type not in ("cpu", "mps"):
-        raise UsageError(f"unknown device '{name}'; use auto, cpu, cuda or cuda:1")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise CrosshapeError(f"device '{name}' is not there: no Apple GPU found. Use --device cpu.")
     return device
 
 
