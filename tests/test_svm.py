@@ -39,6 +39,16 @@ def test_ill_conditioned_features_take_few_steps():
     assert np.abs(ours.scores(x) - theirs.decision_function(z)).max() < 0.03
 
 
+def test_a_large_C_on_columns_that_follow_from_others_is_fitted():
+    """Where rounding outweighs what keeps the second derivative positive in float32."""
+    x, y = blobs()
+    chance = np.random.default_rng(1)
+    x = np.hstack([x, x @ chance.normal(size=(20, 60)) + 1e-4 * chance.normal(size=(300, 60))])
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    theirs = LinearSVC(C=1e4, tol=1e-6, max_iter=1_000_000, dual=False).fit(z, y)
+    assert np.abs(svm.fit(x, y, 1e4).scores(x) - theirs.decision_function(z)).max() < 0.03
+
+
 def test_without_standardising_it_is_linear_svc_on_the_rows_as_they_are():
     x, y = blobs(width=8)
     x = x / 10

@@ -103,7 +103,10 @@ def _minimise(
     ill-conditioned features take tens of steps instead of thousands.
     """
     eye = torch.eye(len(gram), dtype=torch.float64, device=x.device)
-    lower = torch.linalg.cholesky(eye + 2 * C * gram.double()).to(x.dtype)
+    lower, failed = torch.linalg.cholesky_ex(eye + 2 * C * gram.double())
+    if failed:  # 2 C times the rounding of x.T x in float32 outweighs I
+        lower = torch.linalg.cholesky(eye + 2 * C * (x.double().T @ x.double()))
+    lower = lower.to(x.dtype)
     solve = torch.linalg.solve_triangular
     z = (lower.T @ start).contiguous().requires_grad_(True)
 
