@@ -124,6 +124,20 @@ def test_budgets_are_stratified_nested_and_never_empty(data):
     assert all(training[n] for n in sets[2])
 
 
+@pytest.mark.parametrize(
+    "budget, words",
+    [
+        ({"fractions": (0.5, 0.0)}, "the share of labels is 0.0; it must be above 0, at most 1"),
+        ({"fractions": (float("nan"),)}, "the share of labels is nan; it must be above 0, at most 1"),
+        ({"shapes_per_class": (0,)}, "labelled shapes of a class are 0; it must be 1 or more"),
+    ],
+)
+def test_budgets_of_nothing_are_refused(model, data, budget, words):
+    with pytest.raises(UsageError) as error:
+        next(room.evaluate_segmentation(model, data, settings=QUICK, **budget))
+    assert str(error.value) == words
+
+
 def test_the_split_first_layer_equals_the_concatenated_one():
     head = Head(5, 7, (2, 3), HeadSettings(hidden=11)).eval()
     torch.manual_seed(0)

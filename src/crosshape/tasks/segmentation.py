@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crosshape.errors import CrosshapeError, UnreadableShape
+from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
 from crosshape.settings import Limits, setting
 from crosshape.shapes.layouts import Item, Layout, part_points, split_items
 from crosshape.tasks import metrics
@@ -149,15 +149,20 @@ def choose_labelled(
 ) -> np.ndarray:
     """The numbers of the training shapes whose labels may be used: a share, or K shapes, of every class.
 
-    At least one of every class that has any. A larger budget of the same seed holds the smaller one.
+    At least one of every class that has any. A larger budget of the same seed holds the smaller one. Raises UsageError
+    for a share that is none, or fewer than one shape.
     """
+    if share is not None and not 0 < share <= 1:
+        raise UsageError(f"the share of labels is {share}; it must be above 0, at most 1")
+    if per_class is not None and per_class < 1:
+        raise UsageError(f"labelled shapes of a class are {per_class}; it must be 1 or more")
     chosen: list[int] = []
     by_class: dict[int, list[int]] = {}
     for number in np.flatnonzero(training).tolist():
         by_class.setdefault(items[number].label, []).append(number)
     for members in by_class.values():
         members.sort(key=lambda n: hashlib.sha256(f"labels/{seed}/{items[n].name}".encode()).digest())
-        count = per_class if per_class is not None else max(1, round((share or 1.0) * len(members)))
+        count = per_class or max(1, round((1.0 if share is None else share) * len(members)))
         chosen += members[:count]
     return np.array(sorted(chosen), np.int64)
 
@@ -304,8 +309,8 @@ def train_head(
         optimiser, schedule = _optimiser([(head, settings.learning_rate)], settings, settings.steps)
         shapes, points = features.parts.shape
         batch = settings.batch_size
-        for step in range(settings.steps):
-            rows = _batch(step, shapes, batch, generator)
+        for _ in range(settings.steps):
+            rows = _batch(shapes, batch, generator)
             picked = torch.randint(points, (len(rows), settings.points), generator=generator)
             local = features.local[rows[:, None], picked].to(device)
             parts = features.parts[rows[:, None], picked].to(device)
@@ -360,8 +365,8 @@ def train_together(
             [(network, rate), (head, settings.learning_rate)], settings, settings.tune_steps
         )
         generator = torch.Generator().manual_seed(seed)
-        for step in range(settings.tune_steps):
-            rows = _batch(step, len(chosen), settings.tune_batch_size, generator)
+        for _ in range(settings.tune_steps):
+            rows = _batch(len(chosen), settings.tune_batch_size, generator)
             if len(rows) < 2:
                 rows = rows.repeat(2)
             picked = torch.rand(len(rows), points.shape[1], generator=generator).argsort(1)
@@ -397,7 +402,7 @@ def _optimiser(modules: list[tuple[nn.Module, float]], settings: HeadSettings, s
     return optimiser, torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
 
 
-def _batch(step: int, shapes: int, size: int, generator: torch.Generator) -> Tensor:
+def _batch(shapes: int, size: int, generator: torch.Generator) -> Tensor:
     """Row numbers of a step: drawn without repetition, all of them where there are fewer than `size`."""
     return torch.randperm(shapes, generator=generator)[:size]
 
