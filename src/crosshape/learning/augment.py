@@ -70,7 +70,7 @@ def augment_views(
 ) -> Tensor:
     """Views uint8 (B, S, S) -> changed views float32 (B, S, S) in 0..1, of the same size.
 
-    A crop of 80 to 100 % of each side (strong: 60 to 100 %, and stretched by up to a fifth; `least` in their
+    A crop of 80 to 100 % of each side (strong: 60 to 100 %, and stretched by up to a quarter; `least` in their
     place where it is not 0), flipped half the time; strong also changes contrast and brightness. `cluttered`
     is the share that `clutter` changes.
     """
