@@ -349,6 +349,18 @@ def test_a_run_holds_what_it_says(made_library, tmp_path):
     assert list((run / "tensorboard").iterdir())
 
 
+def test_settings_come_back_whatever_a_path_is_called(tmp_path):
+    facts = {"library": 'my "parts"\\\t\x01\x7f \u00e9 \u2028 \U0001f529.lance', "shapes": 12, "threads": 2}
+    settings = replace(SMALL, learning_rate=1e-9, seed=(1 << 63) - 1)
+    folder.write_settings(tmp_path, TINY, settings, **facts)
+    assert read_settings(tmp_path) == (TINY, settings, facts)
+    folder.write_settings(tmp_path, TINY, settings, started_from="not UTF-8: \udcff")
+    assert read_settings(tmp_path)[2] == {"started_from": "not UTF-8: ?"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        folder.write_settings(tmp_path, TINY, replace(settings, margin=math.inf))
+    assert read_settings(tmp_path)[1] == settings
+
+
 def test_a_run_that_was_stopped_ends_with_the_same_weights(made_library, tmp_path, monkeypatch, capsys):
     whole = train(made_library, tmp_path / "whole", settings=SMALL, network=TINY, quiet=True)
     real_step = Learner.step

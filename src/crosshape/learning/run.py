@@ -83,19 +83,26 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 def write_settings(run: Path, network: NetworkSettings, training: TrainSettings, **facts: Any) -> None:
-    """Write run.toml: [network], [training] and the facts at the top."""
-    lines = [f"{name} = {json.dumps(value)}" for name, value in facts.items()]
+    """Write run.toml: [network], [training] and the facts at the top. Raises ValueError for numbers that are not
+    finite.
+    """
+    lines = [f"{name} = {_toml(value)}" for name, value in facts.items()]
     for title, settings in (("network", network), ("training", training)):
         lines += ["", f"[{title}]"]
-        lines += [f"{name} = {json.dumps(value)}" for name, value in dataclasses.asdict(settings).items()]
-    write_whole(run / SETTINGS, "\n".join([*lines, ""]).encode())
+        lines += [f"{name} = {_toml(value)}" for name, value in dataclasses.asdict(settings).items()]
+    write_whole(run / SETTINGS, "\n".join([*lines, ""]).encode("utf-8", "replace"))
+
+
+def _toml(value: Any) -> str:
+    """A text, a number, true or false, or a list of these: as JSON, which may leave a delete character as it is."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", r"\u007f")
 
 
 def read_settings(run: Path) -> tuple[NetworkSettings, TrainSettings, dict[str, Any]]:
     """Settings of a run and the facts beside them. Raises CrosshapeError for a file that is none."""
     path = run / SETTINGS
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CrosshapeError(f"{run} is no run: it has no {SETTINGS}. Start one: crosshape train.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
