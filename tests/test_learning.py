@@ -24,7 +24,7 @@ from crosshape.learning.alike import alike_in, draw_alike, most_alike
 from crosshape.learning.augment import augment_points, augment_views, clutter
 from crosshape.learning.occupancy import CELLS, FILL, WIDTH, occupancy
 from crosshape.learning.run import METRICS, STATE, read_metrics, read_settings
-from crosshape.learning.training import Learner, learning_rate, make_ready, train
+from crosshape.learning.training import Learner, check, learning_rate, make_ready, train
 from crosshape.learning.verdict import Verdict, hold_out, measure, words
 from crosshape.networks.model import load_model, untrained_model
 from crosshape.settings import RECIPES, PrepareSettings, TrainSettings, changed
@@ -556,8 +556,13 @@ def test_settings_that_do_not_exist(values, words):
                 "reconstruction_weight": 0.0,
             },
             "there is nothing to learn from: of cross_view, cross_modality, cross_cloud_weight, cosine_weight and "
-            "reconstruction_weight one must be on, and no weight below 0",
+            "reconstruction_weight one must be on",
         ),
+        ({"cross_view_weight": -1.0}, "setting 'cross_view_weight' is -1.0; it must be 0.0 to 1000000.0"),
+        ({"weight_decay": -1.0}, "setting 'weight_decay' is -1.0; it must be 0.0 to 10.0"),
+        ({"margin": math.nan}, "setting 'margin' is nan; it must be 0.0 to 1000000.0"),
+        ({"cosine_weight": math.inf}, "setting 'cosine_weight' is inf; it must be 0.0 to 1000000.0"),
+        ({"clip": -3.0}, "setting 'clip' is -3.0; it must be 0.0 to 1000000000.0"),
         ({"alike": -1}, "setting 'alike' is -1; it must be 0 to 1000"),
         (
             {"alike": 3, "cross_view": "triplet"},
@@ -571,6 +576,18 @@ def test_settings_that_cannot_be(made_library, tmp_path, values, words):
         train(made_library, tmp_path / "run", settings=replace(SMALL, **values), network=TINY)
     assert str(error.value) == words
     assert not (tmp_path / "run").exists()
+
+
+def test_every_number_of_training_has_bounds(made_library):
+    """No setting takes a number below 0, one without end, or what is no number."""
+    for recipe in RECIPES.values():
+        fits = replace(recipe, points=128)
+        check(fits, made_library)
+        for name, value in vars(fits).items():
+            wrong = {int: (-1, 1 << 70), float: (-1.0, math.inf, math.nan)}.get(type(value), ())
+            for one in wrong:
+                with pytest.raises(UsageError, match=f"setting '{name}' is .*; it must be "):
+                    check(replace(fits, **{name: one}), made_library)
 
 
 def test_a_start_that_is_not_there_leaves_no_run(made_library, tmp_path):

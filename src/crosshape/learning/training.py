@@ -267,28 +267,20 @@ def check(settings: TrainSettings, library: Library) -> None:
             raise UsageError(
                 f"setting '{name}' is {getattr(settings, name)!r}; it must be {' or '.join(known)}"
             )
-    weights = [
-        settings.cross_view_weight if settings.cross_view != "none" else 0,
-        settings.cross_modality_weight if settings.cross_modality != "none" else 0,
-        settings.cross_cloud_weight,
-        settings.cosine_weight,
-        settings.reconstruction_weight,
-    ]
-    if min(weights) < 0 or not any(weights):
-        raise UsageError(
-            "there is nothing to learn from: of cross_view, cross_modality, cross_cloud_weight, cosine_weight and "
-            "reconstruction_weight one must be on, and no weight below 0"
-        )
-    if settings.alike and (settings.cross_view == "triplet" or settings.cross_modality == "pairs"):
-        raise UsageError(
-            "setting 'alike' takes its negatives from the whole batch: no triplet, no pairs beside it"
-        )
     bounds = {
         "epochs": (1, MOST_EPOCHS),
         "batch_size": (2, 1 << 16),
         "points": (32, library.settings.points),
         "image_size": (32, 1024),
         "learning_rate": (1e-9, 10.0),
+        "weight_decay": (0.0, 10.0),
+        "clip": (0.0, 1e9),
+        "margin": (0.0, 1e6),
+        "cross_view_weight": (0.0, 1e6),
+        "cross_modality_weight": (0.0, 1e6),
+        "cross_cloud_weight": (0.0, 1e6),
+        "cosine_weight": (0.0, 1e6),
+        "reconstruction_weight": (0.0, 1e6),
         "temperature": (1e-4, 10.0),
         "held_out": (0.0, 0.5),
         "projection": (0, 8192),
@@ -301,8 +293,24 @@ def check(settings: TrainSettings, library: Library) -> None:
         "seed": (0, (1 << 63) - 1),
     }
     for name, (low, high) in bounds.items():
-        if not low <= getattr(settings, name) <= high:
+        if not low <= getattr(settings, name) <= high:  # what is no number is within no bounds
             raise UsageError(f"setting '{name}' is {getattr(settings, name)}; it must be {low} to {high}")
+    weights = [
+        settings.cross_view_weight if settings.cross_view != "none" else 0,
+        settings.cross_modality_weight if settings.cross_modality != "none" else 0,
+        settings.cross_cloud_weight,
+        settings.cosine_weight,
+        settings.reconstruction_weight,
+    ]
+    if not any(weights):
+        raise UsageError(
+            "there is nothing to learn from: of cross_view, cross_modality, cross_cloud_weight, cosine_weight and "
+            "reconstruction_weight one must be on"
+        )
+    if settings.alike and (settings.cross_view == "triplet" or settings.cross_modality == "pairs"):
+        raise UsageError(
+            "setting 'alike' takes its negatives from the whole batch: no triplet, no pairs beside it"
+        )
     if len(library) < 4:
         raise CrosshapeError(
             f"{library.path} holds {len(library)} shapes; learning needs 4, and hundreds to be of use."
