@@ -43,14 +43,22 @@ def most_alike(
 
 
 def draw_alike(
-    anchors: NDArray[np.int64], likes: NDArray[np.int64], chance: np.random.Generator
+    batch: NDArray[np.int64],
+    count: int,
+    likes: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    chance: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """One of its likes for each anchor (A,), none that is in the batch already where that can be."""
-    there, drawn = set(anchors.tolist()), []
-    for options in likes[anchors]:
-        options = chance.permutation(options).tolist()
-        drawn.append(next((one for one in options if one not in there), options[0]))
-        there.add(drawn[-1])
+    """One of its likes for each of the first `count` of a batch (B,), or another of the `rows` (R,) where all of them
+    are in the batch already: no row is in it twice. R is B + count or more.
+    """
+    there, drawn = set(batch.tolist()), []
+    for options in likes[batch[:count]]:
+        free = [one for one in chance.permutation(options).tolist() if one not in there]
+        if not free:
+            free = [int(chance.choice(np.setdiff1d(rows, list(there))))]
+        drawn.append(free[0])
+        there.add(free[0])
     return np.array(drawn, np.int64)
 
 

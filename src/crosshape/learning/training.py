@@ -473,12 +473,9 @@ class Learner:
         # Rows stay as they were drawn: sorted by name, neighbours would be of one kind, and a negative is a neighbour.
         if self.likes is not None:
             rows = rows[: (size + 1) // 2]
-            rows = np.concatenate([rows, draw_alike(rows[: size // 2], self.likes, chance)])
+            rows = np.concatenate([rows, draw_alike(rows, size // 2, self.likes, self.rows, chance)])
             alike = torch.from_numpy(alike_in(rows, self.likes)).to(self.device, torch.float32)
-            same = (
-                torch.from_numpy(rows[:, None] == rows[None]).to(self.device, torch.float32).fill_diagonal_(0)
-            )
-            alike = torch.maximum(settings.alike_weight * alike, same)
+            alike = settings.alike_weight * alike
         rows = rows[part]
         ring = self.views.shape[1]
         first = chance.integers(ring, size=size)
