@@ -77,11 +77,12 @@ def die_at(number: int | None) -> list[int]:
 def work(order: dict) -> None:
     run = Path(order["run"])
     count = die_at(order["at"])
-    resume = folder.begin(run, resume=(run / folder.SETTINGS).exists(), overwrite=False)
-    if not resume:
-        folder.write_settings(run, TINY, SETTINGS)
-    taught = learner()
-    taught.run(run, quiet=True)
+    resume = (run / folder.SETTINGS).exists()
+    with folder.begin(run, resume, overwrite=False):
+        if not resume:
+            folder.write_settings(run, TINY, SETTINGS)
+        taught = learner()
+        taught.run(run, quiet=True)
     Path(order["run"] + ".answer").write_text(
         json.dumps({"fingerprint": taught.model.fingerprint, "calls": count[0]})
     )

@@ -456,6 +456,34 @@ def test_a_run_stays_until_the_one_in_its_place_can_begin(made_library, tmp_path
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
+def test_torch_is_left_as_it_was(made_library, tmp_path, monkeypatch):
+    """Threads that a busy machine or the run that is gone on with asks for, and cuDNN's way, hold while it learns."""
+    before = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    seen = []
+
+    def slow(self, seconds):
+        torch.set_num_threads(1)
+        return 1
+
+    def stopped(self):
+        seen.append((torch.get_num_threads(), torch.backends.cudnn.benchmark))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Learner, "epochs_in", slow)
+    monkeypatch.setattr(Learner, "step", stopped)
+    try:
+        torch.set_num_threads(2)
+        torch.backends.cudnn.benchmark = False
+        for words in ({"settings": SMALL, "network": TINY, "minutes": 1.0}, {"resume": True}):
+            with pytest.raises(KeyboardInterrupt):
+                train(made_library, tmp_path / "run", **words)
+            assert (torch.get_num_threads(), torch.backends.cudnn.benchmark) == (2, False)
+        assert seen == [(1, True), (1, True)]
+    finally:
+        torch.set_num_threads(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
 def test_words_that_contradict_or_find_nothing(made_library, tmp_path):
     with pytest.raises(UsageError, match="give one of them"):
         train(made_library, tmp_path / "run", resume=True, overwrite=True)
@@ -482,6 +510,37 @@ def test_another_process_at_work_is_left_alone(made_library, tmp_path):
     assert half.exists() and (tmp_path / "run" / STATE).exists()
     train(made_library, tmp_path / "run", resume=True, quiet=True)
     assert not half.exists()
+
+
+def test_two_runs_do_not_begin_in_one_new_folder(made_library, tmp_path, monkeypatch):
+    """The second one is told while the first still looks at its first steps, and the settings are the first one's."""
+    run, words = tmp_path / "run", {"network": TINY, "quiet": True}
+
+    def meanwhile(self, seconds):
+        with pytest.raises(CrosshapeError, match="another process is training into"):
+            train(made_library, run, settings=replace(SMALL, epochs=1, seed=5), **words)
+        return 2
+
+    monkeypatch.setattr(Learner, "epochs_in", meanwhile)
+    train(made_library, run, settings=SMALL, minutes=1.0, **words)
+    assert read_settings(run)[1] == replace(SMALL, epochs=2)
+
+
+def test_a_run_that_another_process_began_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    """Between the first look at a folder and the lock."""
+    (tmp_path / "run").mkdir()
+    alone = folder.alone
+
+    def late(run):
+        folder.write_settings(run, TINY, SMALL)
+        return alone(run)
+
+    monkeypatch.setattr(folder, "alone", late)
+    with (
+        pytest.raises(CrosshapeError, match="already holds a run"),
+        folder.begin(tmp_path / "run", False, False),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -80,25 +80,25 @@ def main() -> None:
         seconds, rate = 0.0, 0.0
     else:
         rows = np.arange(len(points)) if options.all else np.flatnonzero(~test)
-        begin(run, resume=(run / "run.toml").exists(), overwrite=False)
-        likes = None
-        if settings.alike and (run / LIKES).exists():
-            likes = load_likes(run, len(points))
-        elif settings.alike:
-            likes = most_alike(before.eval(), points, views, rows, settings.alike)
-        learner = Learner(
-            points, views, network, settings, choose_device(options.device), rows=rows, likes=likes
-        )
-        if before:
-            learner.model.load_state_dict(before.state_dict())
-        write_settings(run, network, settings, split=split, threads=torch.get_num_threads())
-        if likes is not None:
-            save_likes(run, likes)
-        learner.run(run)
-        model, seconds = learner.model, learner.place.seconds
-        rate = learner.place.step * learner.batch_size / seconds
-        make_ready(model, settings, points, views, rows)
-        model.save(run)
+        with begin(run, resume=(run / "run.toml").exists(), overwrite=False):
+            likes = None
+            if settings.alike and (run / LIKES).exists():
+                likes = load_likes(run, len(points))
+            elif settings.alike:
+                likes = most_alike(before.eval(), points, views, rows, settings.alike)
+            learner = Learner(
+                points, views, network, settings, choose_device(options.device), rows=rows, likes=likes
+            )
+            if before:
+                learner.model.load_state_dict(before.state_dict())
+            write_settings(run, network, settings, split=split, threads=torch.get_num_threads())
+            if likes is not None:
+                save_likes(run, likes)
+            learner.run(run)
+            model, seconds = learner.model, learner.place.seconds
+            rate = learner.place.step * learner.batch_size / seconds
+            make_ready(model, settings, points, views, rows)
+            model.save(run)
     row = judge(model, points, views, data.labels, test)
     about = {
         "date": datetime.date.today().isoformat(),

@@ -132,42 +132,44 @@ def _clean(run: Path, everything: bool) -> None:
         shutil.rmtree(run / "tensorboard", ignore_errors=True)
 
 
-def begin(run: Path, resume: bool, overwrite: bool) -> bool:
-    """Make the folder; whether there is a run to go on with. With `overwrite` the run that is there stays until
-    `replace` is called.
+@contextlib.contextmanager
+def begin(run: Path, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Hold the run folder for this process, made where it is not there: with `resume` to go on with the run in it, else
+    to begin one. With `overwrite` the run that is there stays until `replace` is called.
 
-    Raises CrosshapeError where a run is there already and neither word was given, or where the folder holds
-    something else.
+    Raises CrosshapeError where a run is there already and neither word was given, where there is none to go on with,
+    where the folder holds something else, or where another process is training into it.
     """
     if resume and overwrite:
         raise UsageError("--resume continues a run and --overwrite replaces it; give one of them.")
     if run.exists() and not run.is_dir():
         raise CrosshapeError(f"{run} is a file; give a folder for the run.")
-    if (run / ".lock").exists():
-        with alone(run):  # another process at work there is told before anything is touched
-            _clean(run, everything=False)
-    there = (run / SETTINGS).exists()
-    if not there:
+    if not (run / ".lock").exists():
+        _check_folder(run, resume, overwrite)  # before anything is written there
+        run.mkdir(parents=True, exist_ok=True)
+    with alone(run):  # another process at work there is told before anything is touched
+        _check_folder(run, resume, overwrite)  # it may have been at work until now
+        _clean(run, everything=False)
+        yield
+
+
+def _check_folder(run: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder as `begin` says."""
+    if not (run / SETTINGS).exists():
         if run.is_dir() and any(p.name != "cache" and not p.name.startswith(".") for p in run.iterdir()):
             raise CrosshapeError(f"{run} is not empty and holds no run; give a new folder.")
         if resume:
             raise CrosshapeError(f"{run} holds no run to resume. Leave --resume out to start one.")
-        run.mkdir(parents=True, exist_ok=True)
-        return False
-    if overwrite:
-        return False
-    if not resume:
+    elif not resume and not overwrite:
         raise CrosshapeError(
             f"{run} already holds a run ({progress_of(run)}). "
             "Add --resume to continue it or --overwrite to replace it."
         )
-    return True
 
 
 def replace(run: Path) -> None:
-    """Remove a run whose place another one takes, when all is ready that the other one needs."""
-    with alone(run):
-        _clean(run, everything=True)
+    """Remove a run whose place another one takes, when all is ready that the other one needs; in `begin`."""
+    _clean(run, everything=True)
 
 
 def progress_of(run: Path) -> str:

@@ -85,109 +85,147 @@ def train(
         raise UsageError(f"unknown recipe '{recipe}'; known are {', '.join(RECIPES)}")
     if minutes is not None and not 0 < minutes < math.inf:
         raise UsageError(f"minutes is {minutes}; it must be more than 0")
-    training = settings or RECIPES[recipe]
-    with join(device) as (workers, place):
-        quiet = quiet or not workers.first
-        start = None
-        if not resume:
-            check(training, shapes)
-            start = load_model(initial, "cpu") if initial else None
-            if training.alike and start is None:
-                raise UsageError(
-                    "setting 'alike' needs a model that tells what is alike: --from RUN or --from NAME"
+    with _torch_as_it_was(), contextlib.ExitStack() as lock:
+        with join(device) as (workers, place):
+            quiet = quiet or not workers.first
+            if not resume:
+                training = settings or RECIPES[recipe]
+                plan = new_plan(shapes, training, network, initial, image_weights, workers)
+            workers.told(lambda: lock.enter_context(folder.begin(run, resume, overwrite)))
+            if resume:
+                plan, minutes = stored_plan(run, shapes, workers), None
+            network, training, facts, start = plan
+            points, views = workers.first_then_all(
+                lambda: shapes.training_arrays(
+                    training.image_size, run / "cache", available_memory() // (2 * workers.local)
                 )
-            if start and network not in (None, start.settings):
-                raise UsageError(
-                    f"--from keeps the networks of {initial}; leave settings of the networks out"
-                )
-            network = network or (start.settings if start else NetworkSettings())
-            check_sizes(network, "settings")
-            held = hold_out(len(shapes), training.held_out, training.seed)
-            workers.batch_size(training.batch_size, len(shapes) - len(held))
-        content = shapes.content_key()
-        if workers.told(lambda: folder.begin(run, resume, overwrite)):
-            network, training, facts = folder.read_settings(run)
-            check(training, shapes)
-            check_sizes(network, str(run / folder.SETTINGS))
-            if facts.get("content", content) != content:
-                raise CrosshapeError(
-                    f"{run} learns from other shapes than {shapes.path} holds now: {facts.get('shapes')} of "
-                    f"{facts.get('library')} then, {len(shapes):,} now. A run keeps its shapes. Start another one from "
-                    f"it: {command('train', shapes.path, 'RUN', '--from', run)}"
-                )
-            if not (run / folder.STATE).exists() and {"started_from", "image_weights"} & set(facts):
-                raise CrosshapeError(
-                    f"{run} was stopped before its first state was saved. Start it again with --overwrite, from "
-                    f"{facts.get('started_from', facts.get('image_weights'))}."
-                )
-            minutes = None
-            if int(facts.get("processes", 1)) == workers.count:
-                torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
-        assert network is not None
-        points, views = workers.first_then_all(
-            lambda: shapes.training_arrays(
-                training.image_size, run / "cache", available_memory() // (2 * workers.local)
             )
-        )
-        held = hold_out(len(points), training.held_out, training.seed)
-        rows = np.setdiff1d(np.arange(len(points)), held)
-        likes = None
-        if training.alike and start:
-            like = partial(
-                find_likes, start.to(place), shapes, points, views, rows, training.alike, run, quiet
+            held = hold_out(len(points), training.held_out, training.seed)
+            rows = np.setdiff1d(np.arange(len(points)), held)
+            likes = None
+            if training.alike and start:
+                like = partial(
+                    find_likes, start.to(place), shapes, points, views, rows, training.alike, run, quiet
+                )
+                likes = workers.told(like)
+            elif training.alike:
+                likes = folder.load_likes(run, len(points))
+            learner = Learner(
+                points, views, network, training, place, rows=rows, likes=likes, workers=workers
             )
-            likes = workers.told(like)
-        elif training.alike:
-            likes = folder.load_likes(run, len(points))
-        learner = Learner(points, views, network, training, place, rows=rows, likes=likes, workers=workers)
-        if start:
-            learner.model.load_state_dict(start.state_dict())
-        if image_weights and not resume:
-            load_image_weights(learner.model.images, Path(image_weights))
-        if minutes is not None:
-            if not quiet:
-                say("measuring the first steps, to know how many there is time for")
-            training = replace(training, epochs=learner.epochs_in(60 * minutes))
-            learner = Learner(points, views, network, training, place, learner.model, rows, likes, workers)
-        if not resume or not (run / folder.SETTINGS).exists():
-            facts = {"library": str(shapes.path), "shapes": len(shapes), "content": content}
-            facts |= {"version": __version__, "threads": torch.get_num_threads()}
-            if workers.count > 1:
-                facts["processes"] = workers.count
-            if image_weights:
-                facts["image_weights"] = str(image_weights)
             if start:
-                facts["started_from"] = f"{initial} ({start.fingerprint})"
-                facts |= {name: start.card[name] for name in ("license",) if name in start.card}
-            if workers.first:
+                learner.model.load_state_dict(start.state_dict())
+            if image_weights and not resume:
+                load_image_weights(learner.model.images, Path(image_weights))
+            if minutes is not None:
+                if not quiet:
+                    say("measuring the first steps, to know how many there is time for")
+                training = replace(training, epochs=learner.epochs_in(60 * minutes))
+                learner = Learner(
+                    points, views, network, training, place, learner.model, rows, likes, workers
+                )
+            if not resume and workers.first:
                 if overwrite:
                     folder.replace(run)
+                facts["threads"] = torch.get_num_threads()
                 folder.write_settings(run, network, training, **facts)
                 if likes is not None:
                     folder.save_likes(run, likes)
-        learner.origin = {name: facts[name] for name in ("started_from", "license") if name in facts}
-        try:
-            with folder.alone(run) if workers.first else contextlib.nullcontext():
+            learner.origin = {name: facts[name] for name in ("started_from", "license") if name in facts}
+            try:
                 learner.run(run, quiet)
                 if training.encoding_points and not quiet:
                     say("gathering BatchNorm statistics of whole clouds and unchanged views")
                 if workers.first:
                     make_ready(learner.model, training, points, views, rows)
                     learner.model.save(run)
-        except KeyboardInterrupt:
-            if workers.first:
-                say(f"\nstopped at {folder.progress_of(run)}; saved. Go on with:")
-                how = f"torchrun --nproc-per-node {workers.local} -m " if workers.count > 1 else ""
-                say(f"  {how}{command('train', shapes.path, run, '--resume')}")
-            raise
-        model = learner.model  # of which every process gets the first one's
-        workers.share(model.state_dict().values())
-        model.point_count, model.card, model.source = workers.told(
-            lambda: (model.point_count, model.card, model.source)
-        )
-    if len(held) and workers.first:
-        tell(learner.model, shapes, points, views, held, run, quiet)
+            except KeyboardInterrupt:
+                if workers.first:
+                    say(f"\nstopped at {folder.progress_of(run)}; saved. Go on with:")
+                    how = f"torchrun --nproc-per-node {workers.local} -m " if workers.count > 1 else ""
+                    say(f"  {how}{command('train', shapes.path, run, '--resume')}")
+                raise
+            model = learner.model  # of which every process gets the first one's
+            workers.share(model.state_dict().values())
+            model.point_count, model.card, model.source = workers.told(
+                lambda: (model.point_count, model.card, model.source)
+            )
+        if len(held) and workers.first:
+            tell(learner.model, shapes, points, views, held, run, quiet)
     return learner.model
+
+
+class Plan(NamedTuple):
+    """What a run learns by: settings, what run.toml keeps beside them, and the model that a new run starts from."""
+
+    network: NetworkSettings
+    training: TrainSettings
+    facts: dict[str, Any]
+    start: Model | None
+
+
+def new_plan(
+    library: Library,
+    training: TrainSettings,
+    network: NetworkSettings | None,
+    initial: str | Path | None,
+    image_weights: str | Path | None,
+    workers: Workers,
+) -> Plan:
+    """The plan of a new run; refused where it cannot be, before there is a folder."""
+    check(training, library)
+    start = load_model(initial, "cpu") if initial else None
+    if training.alike and start is None:
+        raise UsageError("setting 'alike' needs a model that tells what is alike: --from RUN or --from NAME")
+    if start and network not in (None, start.settings):
+        raise UsageError(f"--from keeps the networks of {initial}; leave settings of the networks out")
+    network = network or (start.settings if start else NetworkSettings())
+    check_sizes(network, "settings")
+    held = hold_out(len(library), training.held_out, training.seed)
+    workers.batch_size(training.batch_size, len(library) - len(held))
+    facts = {"library": str(library.path), "shapes": len(library), "content": library.content_key()}
+    facts |= {"version": __version__, "threads": torch.get_num_threads()}
+    if workers.count > 1:
+        facts["processes"] = workers.count
+    if image_weights:
+        facts["image_weights"] = str(image_weights)
+    if start:
+        facts["started_from"] = f"{initial} ({start.fingerprint})"
+        facts |= {name: start.card[name] for name in ("license",) if name in start.card}
+    return Plan(network, training, facts, start)
+
+
+def stored_plan(run: Path, library: Library, workers: Workers) -> Plan:
+    """The plan of the run that is there; from here on as many threads as it has. Refused for other shapes."""
+    network, training, facts = folder.read_settings(run)
+    check(training, library)
+    check_sizes(network, str(run / folder.SETTINGS))
+    content = library.content_key()
+    if facts.get("content", content) != content:
+        raise CrosshapeError(
+            f"{run} learns from other shapes than {library.path} holds now: {facts.get('shapes')} of "
+            f"{facts.get('library')} then, {len(library):,} now. A run keeps its shapes. Start another one from "
+            f"it: {command('train', library.path, 'RUN', '--from', run)}"
+        )
+    if not (run / folder.STATE).exists() and {"started_from", "image_weights"} & set(facts):
+        raise CrosshapeError(
+            f"{run} was stopped before its first state was saved. Start it again with --overwrite, from "
+            f"{facts.get('started_from', facts.get('image_weights'))}."
+        )
+    if int(facts.get("processes", 1)) == workers.count:
+        torch.set_num_threads(int(facts.get("threads", torch.get_num_threads())))
+    return Plan(network, training, facts, None)
+
+
+@contextlib.contextmanager
+def _torch_as_it_was() -> Iterator[None]:
+    """Put back at the end what learning sets for the whole process: threads, and how convolutions are chosen."""
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def find_likes(
