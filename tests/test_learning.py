@@ -456,6 +456,55 @@ def test_a_run_stays_until_the_one_in_its_place_can_begin(made_library, tmp_path
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "dense"])
+def test_measuring_the_first_steps_changes_nothing(recipe, random, one_thread):
+    settings = replace(RECIPES[recipe], points=64, image_size=32, batch_size=6)
+    points = random.normal(size=(12, 100, 3)).astype(np.float32)
+    views = random.integers(0, 256, (12, 4, 32, 32), dtype=np.uint8)
+    measured, other = (Learner(points, views, TINY, settings, torch.device("cpu")) for _ in range(2))
+    chance = torch.random.get_rng_state()
+    assert measured.epochs_in(1.0) >= 1
+    assert measured.place == folder.Place() and torch.equal(chance, torch.random.get_rng_state())
+    assert measured.optimiser.state_dict() == other.optimiser.state_dict()
+    for _ in range(2):
+        assert torch.equal(measured.step()["loss"], other.step()["loss"])
+    for name, module in measured._modules().items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, other._modules()[name].state_dict()[key]), (name, key)
+
+
+def test_as_many_epochs_by_the_clock_are_those_by_number(made_library, tmp_path, monkeypatch, one_thread):
+    measure_ = Learner.epochs_in
+    monkeypatch.setattr(Learner, "epochs_in", lambda self, seconds: 2 * bool(measure_(self, seconds)))
+    words = {"network": TINY, "quiet": True}
+    timed = train(made_library, tmp_path / "timed", settings=SMALL, minutes=1.0, **words)
+    counted = train(made_library, tmp_path / "counted", settings=replace(SMALL, epochs=2), **words)
+    assert timed.fingerprint == counted.fingerprint
+    assert read_settings(tmp_path / "timed")[1].epochs == 2 == timed.card["epochs"]
+
+
+def test_the_whole_step_is_timed_until_the_device_is_done(random, monkeypatch, one_thread):
+    points = random.normal(size=(6, 100, 3)).astype(np.float32)
+    views = random.integers(0, 256, (6, 4, 32, 32), dtype=np.uint8)
+    settings = replace(SMALL, points=64, batch_size=6)
+    learner = Learner(points, views, TINY, settings, torch.device("cpu"))
+    monkeypatch.setattr(learner.optimiser, "step", lambda: time.sleep(0.2))
+    assert learner.epochs_in(2.2) <= 10
+    waited = []
+    monkeypatch.setattr("torch.accelerator.synchronize", waited.append)
+    learner.device = torch.device("cuda")
+    learner._now()
+    assert waited == [learner.device]
+
+
 def test_torch_is_left_as_it_was(made_library, tmp_path, monkeypatch):
     """Threads that a busy machine or the run that is gone on with asks for, and cuDNN's way, hold while it learns."""
     before = torch.get_num_threads(), torch.backends.cudnn.benchmark

@@ -8,6 +8,7 @@ stopped goes on with the same weights, bit for bit, on a CPU with the same numbe
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -120,10 +121,7 @@ def train(
             if minutes is not None:
                 if not quiet:
                     say("measuring the first steps, to know how many there is time for")
-                training = replace(training, epochs=learner.epochs_in(60 * minutes))
-                learner = Learner(
-                    points, views, network, training, place, learner.model, rows, likes, workers
-                )
+                training = learner.settings = replace(training, epochs=learner.epochs_in(60 * minutes))
             if not resume and workers.first:
                 if overwrite:
                     folder.replace(run)
@@ -402,7 +400,6 @@ class Learner:
         torch.backends.cudnn.benchmark = True  # sizes stay the same from step to step
         self.batch_size = self.workers.batch_size(settings.batch_size, len(self.rows))
         self.steps_per_epoch = len(self.rows) // self.batch_size
-        self.steps = self.steps_per_epoch * settings.epochs
         self.place = folder.Place()
         parameters = sorted(
             self._parameters(), key=lambda pair: pair[1].ndim <= 1
@@ -411,6 +408,11 @@ class Learner:
         self.optimiser = _optimiser(settings, [parameter for _, parameter in parameters])
         self.generator = torch.Generator(device=device)
         self.origin: dict[str, Any] = {}
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return self.steps_per_epoch * self.settings.epochs
 
     def run(self, run: Path, quiet: bool = False) -> None:
         """Train from where the run stands to the end; save after every epoch (where that takes less than a twentieth of
@@ -600,29 +602,40 @@ class Learner:
         return {"loss": total, **parts}
 
     def epochs_in(self, seconds: float) -> int:
-        """How many epochs fit in so many seconds, by the fastest of a few steps; at least one.
+        """How many epochs fit in so many seconds, by the fastest of a few steps; at least one. All but the number of
+        threads is as before afterwards.
 
         On a busy machine threads wait for each other: where one alone is faster, it is used from here on. Of several
         processes each keeps its threads, and what the first one measured holds for all.
         """
-        weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        modules, place = self._modules().values(), self.place
+        weights = [{n: v.clone() for n, v in module.state_dict().items()} for module in modules]
+        optimiser = copy.deepcopy(self.optimiser.state_dict())
         threads = torch.get_num_threads()
         took: dict[int, float] = {}
         for count in sorted({threads, 1} if self.workers.count == 1 else {threads}, reverse=True):
             torch.set_num_threads(count)
-            times = []
-            for step in range(5):
-                start = time.monotonic()
-                self.losses(self.batch(step))["loss"].backward()
-                times.append(time.monotonic() - start)
-            took[count] = min(times[1:])
+            self.place = folder.Place()
+            times = [self._now()]
+            for _ in range(5):
+                self.step()
+                times.append(self._now())
+            took[count] = min(np.diff(times)[1:])
         best = min(took, key=lambda count: took[count])
         torch.set_num_threads(best)
-        self.model.load_state_dict(weights)
-        for module in self._modules().values():
-            module.zero_grad(set_to_none=True)
+        for module, values in zip(modules, weights, strict=True):
+            module.load_state_dict(values)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.load_state_dict(optimiser)
+        self.place = place
         fits = seconds / (1.1 * took[best] * self.steps_per_epoch)
         return self.workers.told(lambda: max(1, min(MOST_EPOCHS, int(fits))))
+
+    def _now(self) -> float:
+        """The clock, once the device has done what it was given."""
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+        return time.monotonic()
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for title, module in self._modules().items():
