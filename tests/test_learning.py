@@ -620,6 +620,28 @@ def test_what_a_run_started_from_stays_on_its_card(made_library, tmp_path):
         assert model.card["license"] == "for research"
 
 
+def test_what_goes_on_from_a_model_does_so_by_a_recipe_of_its_own(made_library, tmp_path):
+    train(made_library, tmp_path / "one", settings=replace(SMALL, epochs=1), network=TINY, quiet=True)
+    small = ["--epochs", "1", "--points", "64", "--image-size", "32", "--set", "projection=16"]
+    words = ["train", str(made_library.path)]
+    first = ["--from", str(tmp_path / "one")]
+    assert main([*words, str(tmp_path / "two"), *first, *small]) == 0
+    _, settings, _ = folder.read_settings(tmp_path / "two")
+    assert settings.recipe == "further" and settings.learning_rate == RECIPES["further"].learning_rate
+    assert (settings.epochs, settings.image_size, settings.alike) == (1, 32, 8)
+    assert main([*words, str(tmp_path / "three"), *first, *small, "--recipe", "dense"]) == 0
+    _, settings, _ = folder.read_settings(tmp_path / "three")
+    assert (settings.recipe, settings.alike) == ("dense", 0)
+    assert len(folder.load_likes(tmp_path / "two", len(made_library))) == len(made_library)
+
+
+def test_a_recipe_that_goes_on_needs_a_model_to_go_on_from(made_library, tmp_path, capsys):
+    words = ["train", str(made_library.path), str(tmp_path / "run"), "--points", "64", "--image-size", "32"]
+    assert main([*words, "--recipe", "further"]) == 2
+    assert "needs a model that tells what is alike: --from RUN" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_broken_state_is_named(made_library, tmp_path):
     run = tmp_path / "run"
     train(made_library, run, settings=replace(SMALL, epochs=1), network=TINY, quiet=True)
@@ -654,7 +676,7 @@ def test_settings_that_do_not_exist(values, words):
     "values, words",
     [
         ({"optimiser": "adam"}, "setting 'optimiser' is 'adam'; it must be sgd or adamw"),
-        ({"points": 4096}, "setting 'points' is 4096; it must be 32 to 256"),
+        ({"points": 4096}, "setting 'points' is 4096; it must be 32 to 256 (what the library holds)"),
         ({"turn": 270.0}, "setting 'turn' is 270.0; it must be 0.0 to 180.0"),
         ({"batch_size": 1}, "setting 'batch_size' is 1; it must be 2 to 65536"),
         (
@@ -691,7 +713,7 @@ def test_settings_that_cannot_be(made_library, tmp_path, values, words):
 def test_every_number_of_training_has_bounds(made_library):
     """No setting takes a number below 0, one without end, or what is no number."""
     for recipe in RECIPES.values():
-        fits = replace(recipe, points=128)
+        fits = replace(recipe, points=128, image_size=32)
         check(fits, made_library)
         for name, value in vars(fits).items():
             wrong = {int: (-1, 1 << 70), float: (-1.0, math.inf, math.nan)}.get(type(value), ())

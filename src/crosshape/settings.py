@@ -159,6 +159,22 @@ RECIPES: dict[str, TrainSettings] = {
         projection=256,
     ),
 }
+RECIPES["further"] = dataclasses.replace(
+    RECIPES["dense"],
+    recipe="further",
+    epochs=20,
+    image_size=112,
+    learning_rate=5e-4,
+    temperature=0.2,
+    reconstruction_weight=30.0,
+    alike=8,
+    alike_weight=1.0,
+)
+
+
+def usual_recipe(initial: object) -> str:
+    """The recipe if none is named: `further` from a model to start from, `dense` from random weights."""
+    return "further" if initial else "dense"
 
 
 def changed(settings: Any, values: dict[str, Any], where: str = "settings") -> Any:

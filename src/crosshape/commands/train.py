@@ -16,7 +16,7 @@ import dataclasses
 from typing import Any
 
 from crosshape.errors import UsageError, command
-from crosshape.settings import RECIPES, NetworkSettings, TrainSettings, changed
+from crosshape.settings import RECIPES, NetworkSettings, TrainSettings, changed, usual_recipe
 
 SIZES = ("epochs", "minutes", "batch_size", "points", "image_size", "seed")
 """Options that are settings, and how long."""
@@ -25,7 +25,7 @@ SIZES = ("epochs", "minutes", "batch_size", "points", "image_size", "seed")
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("library", metavar="LIBRARY", help="made by `crosshape add`")
     parser.add_argument("run", metavar="RUN", help="the folder to write: settings, weights, log, card")
-    parser.add_argument("--recipe", choices=list(RECIPES), help="default: dense")
+    parser.add_argument("--recipe", choices=list(RECIPES), help="default: dense, with --from further")
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the library")
     parser.add_argument(
         "--minutes",
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     train(
         options.library,
         options.run,
-        recipe=options.recipe or "dense",
+        recipe=options.recipe,
         settings=training,
         network=network,
         initial=options.initial,
@@ -131,5 +131,6 @@ def chosen(options: argparse.Namespace) -> tuple[TrainSettings, NetworkSettings 
     for name in ("epochs", "batch_size", "points", "image_size", "seed"):
         if getattr(options, name) is not None:
             training[name] = getattr(options, name)
-    settings = changed(RECIPES[options.recipe or "dense"], training, "--set")
+    recipe = options.recipe or usual_recipe(options.initial)
+    settings = changed(RECIPES[recipe], training, "--set")
     return settings, changed(NetworkSettings(), network, "--set") if network else None

@@ -42,7 +42,7 @@ from crosshape.networks.model import (
     untrained_model,
 )
 from crosshape.networks.weights import load_image_weights
-from crosshape.settings import FEATURES, RECIPES, NetworkSettings, TrainSettings
+from crosshape.settings import FEATURES, RECIPES, NetworkSettings, TrainSettings, usual_recipe
 
 if TYPE_CHECKING:
     from crosshape.library.library import Library
@@ -58,7 +58,7 @@ def train(
     library: Library | str | Path,
     run: str | Path,
     *,
-    recipe: str = "dense",
+    recipe: str | None = None,
     settings: TrainSettings | None = None,
     network: NetworkSettings | None = None,
     initial: str | Path | None = None,
@@ -71,8 +71,9 @@ def train(
 ) -> Model:
     """Learn features of a library's shapes, with no labels, into the folder `run`; returns the model.
 
-    `settings` default to those of the recipe ("dense" or "paper"); with `resume` those of the run are used.
-    `initial` is a run or a shipped model to start from, `image_weights` a file of ResNet-18 weights.
+    `settings` default to those of the recipe, and that to "dense", or "further" with `initial` ("paper" is the third);
+    with `resume` those of the run are used. `initial` is a run or a shipped model to start from, `image_weights` a
+    file of ResNet-18 weights.
     `minutes` sets the number of epochs to what fits in that time, measured on the first steps. Ctrl-C saves and
     raises KeyboardInterrupt. Under torchrun its processes learn one model together, and the first one writes it.
     Raises CrosshapeError for a run that is there already, a library too small, a device that is not there.
@@ -82,6 +83,7 @@ def train(
     keep_memory()
     run = Path(run)
     shapes = library if isinstance(library, Library) else open_library(library)
+    recipe = recipe or usual_recipe(initial)
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe '{recipe}'; known are {', '.join(RECIPES)}")
     if minutes is not None and not 0 < minutes < math.inf:
@@ -307,7 +309,7 @@ def check(settings: TrainSettings, library: Library) -> None:
         "epochs": (1, MOST_EPOCHS),
         "batch_size": (2, 1 << 16),
         "points": (32, library.settings.points),
-        "image_size": (32, 1024),
+        "image_size": (32, library.settings.image_size),
         "learning_rate": (1e-9, 10.0),
         "weight_decay": (0.0, 10.0),
         "clip": (0.0, 1e9),
@@ -330,7 +332,10 @@ def check(settings: TrainSettings, library: Library) -> None:
     }
     for name, (low, high) in bounds.items():
         if not low <= getattr(settings, name) <= high:  # what is no number is within no bounds
-            raise UsageError(f"setting '{name}' is {getattr(settings, name)}; it must be {low} to {high}")
+            kept = " (what the library holds)" if name in ("points", "image_size") else ""
+            raise UsageError(
+                f"setting '{name}' is {getattr(settings, name)}; it must be {low} to {high}{kept}"
+            )
     weights = [
         settings.cross_view_weight if settings.cross_view != "none" else 0,
         settings.cross_modality_weight if settings.cross_modality != "none" else 0,
