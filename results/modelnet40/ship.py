@@ -4,12 +4,12 @@
 
 Of several runs, each started from the one before, the last is what ships. With --whole it is another run of the same
 settings instead, trained on the fifth as well (`experiment.py --all`); the figures stay those of its twin that never
-saw that fifth, and the card says so. BEFORE is the card.json of the shipped model
-whose weights the first RUN started from (`--from`): its commands, epochs and steps are kept on the new card, and its
-rows of untrained networks and D2 where RESULTS has none. NOTE is what else was done, in words. RESULTS is the folder
-that `crosshape evaluate RUN all modelnet40.lance --split 1 [--baselines] --out RESULTS` wrote: its figures go on the
-card. At the end the features of the rounded model are compared with those of the run, and how alike they are is
-printed.
+saw that fifth, and the card says so. BEFORE is the card.json of
+the shipped model whose weights the first RUN started from (`--from`): its commands, epochs and steps are kept on the
+new card, and its rows of untrained networks and D2 where RESULTS has none. NOTE is what else was done, in words.
+RESULTS is the folder that `crosshape evaluate RUN all modelnet40.lance --split 1 [--baselines] --out RESULTS` wrote,
+or several with a task each, with commas: their figures go on the card. At the end the features of the rounded model
+are compared with those of the run, and how alike they are is printed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -50,30 +51,31 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", type=lambda names: [Path(name) for name in names.split(",")])
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", type=lambda names: [Path(name) for name in names.split(",")])
     parser.add_argument("before", type=lambda name: json.loads(Path(name).read_text()), nargs="?", default={})
     parser.add_argument("note", nargs="*")
     parser.add_argument("--whole", type=Path)
     options = parser.parse_args()
     runs, before = options.runs, options.before
     measured = load_model(runs[-1], "cpu")
-    found = json.loads((options.results / "results.json").read_text())
-    if found["model"]["fingerprint"] != measured.fingerprint:
-        raise SystemExit(f"{options.results} was measured with another model than {runs[-1]}")
+    found = [json.loads((folder / "results.json").read_text()) for folder in options.results]
+    if any(one["model"]["fingerprint"] != measured.fingerprint for one in found):
+        raise SystemExit(f"{sys.argv[2]} was measured with another model than {runs[-1]}")
     settings = [read_settings(one)[1] for one in runs]
-    model, learned, note = measured, FOUR_FIFTHS, found["data"]["note"]
+    model, learned, note = measured, FOUR_FIFTHS, found[0]["data"]["note"]
     if options.whole:
         if read_settings(options.whole)[1] != settings[-1]:
             raise SystemExit(f"{options.whole} has other settings than {runs[-1]}")
         model, learned = load_model(options.whole, "cpu"), f"{FOUR_FIFTHS}; in the last stage all 9,843"
-        note += f"; its twin {measured.fingerprint}, trained without that fifth in the last stage as well"
+        note += f"; measured on its twin {measured.fingerprint}, which never saw that fifth"
         runs = [*runs[:-1], options.whole]
     stages = before.get("stages", 1) if before else 0
     commands = [before["command"]] if before else []
     commands += [command(stages + i, one) for i, one in enumerate(runs)] + options.note
     figures = [
         {key: shortened(row[key]) for key in KEPT if row.get(key) is not None}
-        for row in found["rows"]
+        for one in found
+        for row in one["rows"]
         if row["task"] in SHOWN
     ]
     there = {row["model"] for row in figures}
