@@ -360,8 +360,8 @@ def test_that_removed_shapes_come_back_is_said(
     told = capsys.readouterr()
     assert json.loads(told.out)["removed"] == 3
     assert told.err == (
-        "2 of the removed shapes still have their file: the next add of its folder brings them back, unless "
-        "--exclude leaves it out.\n"
+        "Files of removed shapes that are still there: 2. The next add of their folder brings the shapes back, "
+        "unless --exclude leaves them out.\n"
     )
     assert add(shapes, path, exclude=["even"]).names == ["odd/1.off", "odd/3.off", "odd/5.off"]
     assert len(add(shapes, path)) == 5  # so they do

@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"{printable(options.library)}: {len(gone):,} removed{how}, {len(library):,} left")
     if there:
         say(
-            f"{there:,} of the removed shapes still have their file: the next add of its folder brings them back, "
-            "unless --exclude leaves it out."
+            f"Files of removed shapes that are still there: {there:,}. The next add of their folder brings the shapes back, "
+            "unless --exclude leaves them out."
         )
     return 0
 
