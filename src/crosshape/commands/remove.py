@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"{printable(options.library)}: {len(gone):,} removed{how}, {len(library):,} left")
     if there:
         say(
-            f"Files of removed shapes that are still there: {there:,}. The next add of their folder brings the shapes back, "
-            "unless --exclude leaves them out."
+            f"Files of removed shapes that are still there: {there:,}. The next add of their folder brings the shapes "
+            "back, unless --exclude leaves them out."
         )
     return 0
 
