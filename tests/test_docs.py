@@ -52,8 +52,8 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     parts.mkdir()
     for number, label in enumerate(("gear", "bolt", "bracket", "mug", "chair", "table")):
         write_shape(make_shape(label, number), parts / f"{label}.stl")
-    short = replace(settings.RECIPES["dense"], epochs=1, points=64, image_size=32)
-    monkeypatch.setitem(settings.RECIPES, "dense", short)
+    for name, recipe in settings.RECIPES.items():
+        monkeypatch.setitem(settings.RECIPES, name, replace(recipe, epochs=1, points=64, image_size=32))
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {"__name__": "readme"}
     for block in blocks:

@@ -50,13 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rehash", action="store_true", help="compare contents, also where size and time are the same"
     )
-    parser.add_argument(
-        "--exclude",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="leave out files and folders of such names below SHAPES, as in drafts or '*.tmp.stl'; may be repeated",
-    )
+    exclude_argument(parser)
     parser.add_argument(
         "--part",
         metavar="K/N",
@@ -64,6 +58,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--json", action="store_true", help="one object a line: skipped files, then the summary"
+    )
+
+
+def exclude_argument(parser: argparse.ArgumentParser) -> None:
+    """--exclude, of every command that looks for shapes in a folder."""
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out files and folders of such names below SHAPES, as in drafts or '*.tmp.stl'; may be repeated",
     )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `crosshape check`."""
+    from crosshape.commands.add import exclude_argument
     from crosshape.settings import Limits
 
     limits = Limits()
@@ -39,13 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--max-bytes", type=int, default=limits.max_bytes, metavar="N", help="largest file (%(default)s)"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="child processes (default: one a core)")
-    parser.add_argument(
-        "--exclude",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="leave out files and folders of such names below SHAPES, as in drafts or '*.tmp.stl'; may be repeated",
-    )
+    exclude_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -184,7 +184,7 @@ def new_plan(
     held = hold_out(len(library), training.held_out, training.seed)
     workers.batch_size(training.batch_size, len(library) - len(held))
     facts = {"library": str(library.path), "shapes": len(library), "content": library.content_key()}
-    facts |= {"version": __version__, "threads": torch.get_num_threads()}
+    facts["version"] = __version__
     if workers.count > 1:
         facts["processes"] = workers.count
     if image_weights:

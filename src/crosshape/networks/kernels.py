@@ -76,7 +76,8 @@ def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="crosshape-edges")
 
 
-os.register_at_fork(after_in_child=_threads.cache_clear)
+if hasattr(os, "register_at_fork"):  # where processes fork at all
+    os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def on_threads(work: Callable[..., Any], rows: int, *arrays: Any, least: int = 64) -> list[Any]:
