@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from crosshape.console import Progress
@@ -125,6 +125,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    import shlex
     import signal
     import time
     from functools import partial
@@ -135,6 +136,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.shapes.layouts import open_layout
     from crosshape.tasks.evaluation import evaluate, wanted_features, why_not
     from crosshape.tasks.labelled import default_cache, encode, open_data
+    from crosshape.tasks.record import facts, write
     from crosshape.tasks.segmentation import load_part_set
 
     check_count("--workers", options.workers, MOST_WORKERS)
@@ -221,10 +223,19 @@ def run(options: argparse.Namespace) -> int:
     if not options.json:
         print_tables(rows)
     if options.out:
-        folder = Path(options.out)
-        about = facts(layout, data, parts, model, options, time.monotonic() - start, left_out)
-        write(folder, about, rows, layout)
-        drawn = draw(folder, about, rows, layout, data, parts)
+        about = facts(
+            layout,
+            data,
+            parts,
+            model,
+            title=f"Features of {Path(options.run).resolve().name}, judged on {Path(options.data).resolve().name}",
+            command=shlex.join(["crosshape", "evaluate", *vars_of(options)]),
+            seconds=time.monotonic() - start,
+            left_out=left_out,
+            fifth=options.split or 1,
+            head=head_settings(options),
+        )
+        drawn = write(Path(options.out), about, rows, layout, data, parts)
         say(f"{options.out}: results.json, .md, .tex, .html; pictures/{', '.join(drawn)}")
     say(f"Done in {duration(time.monotonic() - start)}.")
     skipped = [*(data.skipped if data is not None else ()), *(parts.skipped if parts is not None else ())]
@@ -422,141 +433,6 @@ def print_tables(rows: list[Row]) -> None:
             print(note(kind))
 
 
-def facts(
-    layout: Layout,
-    data: LabelledSet | None,
-    parts: PartSet | None,
-    model: Model,
-    options: argparse.Namespace,
-    seconds: float,
-    left_out: list[str],
-) -> dict[str, Any]:
-    """What must be known to repeat it: command, version, model, date, machine, data."""
-    import platform
-    import shlex
-    import time
-
-    import torch
-
-    from crosshape import __version__
-
-    about: dict[str, Any] = {
-        "title": f"Features of {Path(options.run).resolve().name}, judged on {Path(options.data).resolve().name}",
-        "command": shlex.join(["crosshape", "evaluate", *vars_of(options)]),
-        "version": __version__,
-        "model": {"fingerprint": model.fingerprint, "card": model.card},
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "seconds": round(seconds, 1),
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "processor": processor(),
-            "threads": torch.get_num_threads(),
-            "device": str(model.device),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
-    }
-    about["data"] = {
-        "note": (data.split(0) if data is not None else layout).note,
-        "layout": layout.name,
-        "variant": layout.variant,
-        "fingerprint": layout.fingerprint,
-        "classes": layout.classes,
-        "warnings": (data.split(0) if data is not None else layout).warnings,
-        "counts": layout.counts,
-    }
-    about["left_out"] = left_out
-    if data is not None:
-        about["data"] |= {
-            "fifth": data.fifth,
-            "splatted": data.splatted,
-            "names": data.names,
-            "labels": data.labels,
-            "skipped": data.skipped,
-        }
-    if parts is not None:
-        from dataclasses import asdict
-
-        about["parts"] = {
-            "shapes": len(parts.items),
-            "points": int(parts.points.shape[1]),
-            "tested": int(parts.split(options.split or 1, 0).sum()),
-            "fifth": None if layout.has_test else options.split or 1,
-            "head": asdict(head_settings(options)),
-            "skipped": parts.skipped,
-        }
-    return about
-
-
-def processor() -> str:
-    """The processor's name where the system tells it, else its kind."""
-    import platform
-
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (named + [platform.processor(), platform.machine()])[0]
-
-
-def write(folder: Path, about: dict[str, Any], rows: list[Row], layout: Layout) -> None:
-    """results.json (everything needed to repeat it), .md and .tex in a new folder, which appears whole."""
-    import shutil
-    import tempfile
-
-    kept = [{k: v for k, v in row.detail.items() if k != "guesses"} for row in rows]
-    record = about | {"rows": [{**row.json(), "detail": d} for row, d in zip(rows, kept, strict=True)]}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        _fill(made, record, rows, layout)
-        made.rename(folder)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
-
-
-def _fill(made: Path, record: dict[str, Any], rows: list[Row], layout: Layout) -> None:
-    import json
-    import os
-    import sys
-
-    from crosshape.tasks.tables import latex, markdown, published_markdown
-
-    os.chmod(made, 0o755)
-    (made / "results.json").write_text(json.dumps(plain(record), indent=1) + "\n", encoding="utf-8")
-    text = f"`{record['command']}`\n\n{record['data']['note']}. "
-    if record["data"].get("splatted"):
-        text += f"The views of {record['data']['splatted']:,} shapes are splats of their points. "
-    text += f"Model {record['model']['fingerprint']}, {record['date']}, "
-    text += f"{record['machine']['device']}, {sys.platform}.\n\n"
-    (made / "results.md").write_text(
-        text + markdown(rows) + "\n" + published_markdown(layout), encoding="utf-8"
-    )
-    (made / "results.tex").write_text(latex(rows), encoding="utf-8")
-
-
-def draw(
-    folder: Path,
-    about: dict[str, Any],
-    rows: list[Row],
-    layout: Layout,
-    data: LabelledSet | None,
-    parts: PartSet | None,
-) -> list[str]:
-    """results.html and pictures/*.png beside the record; returns the names of the pictures."""
-    from crosshape.files import write_whole
-    from crosshape.tasks.drawing import write_pictures
-    from crosshape.tasks.page import results_page
-    from crosshape.tasks.shown import shown
-
-    found = shown(rows, data, parts)
-    page = results_page(about, rows, found, layout, data)
-    write_whole(folder / "results.html", page.encode())
-    return write_pictures(folder / "pictures", found, data)
-
-
 def vars_of(options: argparse.Namespace) -> list[str]:
     """The words that would give these options, those at their default left out."""
     parser = argparse.ArgumentParser()
@@ -568,16 +444,3 @@ def vars_of(options: argparse.Namespace) -> list[str]:
             text = ",".join(f"{v:g}" for v in value) if isinstance(value, list) else str(value)
             words += [action.option_strings[0]] + ([] if value is True else [text])
     return words
-
-
-def plain(value: Any) -> Any:
-    """Arrays as lists, NaN as null, keys as text."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    return value if value is None or isinstance(value, str | int | bool) else str(value)

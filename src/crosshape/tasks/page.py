@@ -50,7 +50,7 @@ def results_page(
     layout: Layout,
     data: LabelledSet | None,
 ) -> str:
-    """The page. about: what results.json says beside the rows (see commands/evaluate.py)."""
+    """The page. about: what results.json says beside the rows (record.py)."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
