@@ -241,6 +241,18 @@ def test_a_library_gives_what_its_folder_gives(made_folder, made_library, cache)
         open_data(made_library.path, image_size=16, layout="folders")
 
 
+def test_of_a_library_only_what_is_asked_for_is_read(embedded_library, monkeypatch):
+    from crosshape.library.library import Features
+    from crosshape.networks.model import load_model
+
+    model = load_model(embedded_library.path.parent / "run")
+    data = open_data(embedded_library.path, image_size=model.image_size)
+    whole = encode(data, model)
+    assert encode(data, model, what=("views",)).points is None
+    monkeypatch.setattr(Features, "each_view", property(lambda _: pytest.fail("views were read")))
+    assert np.array_equal(encode(data, model, what=("points",)).points, whole.points)
+
+
 def test_an_unreadable_shape_is_skipped_and_no_label_shifts(clouds, cache, tmp_path):
     import shutil
 
@@ -384,6 +396,24 @@ def test_what_is_kept_of_changed_files_is_not_used(clouds, tmp_path):
     row = first.names.tolist().index("bar/05.npy")
     assert second.key != first.key and not np.array_equal(second.arrays[0][row], first.arrays[0][row])
     assert np.array_equal(second.arrays[0][:row], first.arrays[0][:row])
+
+
+def test_files_that_changed_places_are_read_again(clouds, tmp_path):
+    import shutil
+
+    shutil.copytree(clouds, tmp_path / "data")
+    one, other = (tmp_path / "data" / name / "05.npy" for name in ("bar", "block"))
+
+    def opened():
+        return open_data(tmp_path / "data", image_size=16, cache=tmp_path / "cache", workers=1)
+
+    first = opened()
+    one.rename(tmp_path / "kept")
+    other.rename(one)
+    (tmp_path / "kept").rename(other)
+    second = opened()
+    rows = [first.names.tolist().index(name) for name in ("bar/05.npy", "block/05.npy")]
+    assert np.array_equal(second.arrays[0][rows], first.arrays[0][rows[::-1]])
 
 
 def test_pictures_that_were_changed_are_read_again(tmp_path):

@@ -210,6 +210,17 @@ def test_gltf_scenes_are_merged_with_their_transforms(tmp_path: Path) -> None:
     assert np.array_equal(shape.faces, np.vstack([hostile.FACES, hostile.FACES + 4]))
 
 
+def test_a_mirrored_gltf_node_keeps_its_outside_outside(tmp_path: Path) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["nodes"] = [{"mesh": 0}, {"mesh": 0, "scale": [-1, 1, 1]}]
+        document["scenes"] = [{"nodes": [0, 1]}]
+
+    shape = load_shape(write(tmp_path / "a.gltf", hostile.gltf(change)), up="z")
+    corners = shape.vertices[shape.faces]
+    volumes = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
+    assert np.allclose(volumes[4:].sum(), volumes[:4].sum()) and volumes.sum() != 0
+
+
 @pytest.mark.parametrize(("mode", "expected"), [(5, [[0, 1, 2], [3, 2, 1]]), (6, [[0, 1, 2], [0, 2, 3]])])
 def test_gltf_strips_and_fans(mode: int, expected: list[list[int]], tmp_path: Path) -> None:
     def change(document: dict[str, Any]) -> None:

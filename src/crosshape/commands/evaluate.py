@@ -3,11 +3,23 @@
     crosshape evaluate runs/parts recognition data/ModelNet40
     crosshape evaluate runs/parts all data/ModelNet40 --seeds 3 --baselines --out results/parts
 
-TASK: recognition-3d, recognition-2d, recognition, retrieval-3d, retrieval-2d, retrieval, retrieval-cross,
-few-shot, segmentation, or all. DATA: a folder, h5 or CSV file in a layout that is known (crosshape datasets
---layouts), or a library whose names begin with a class folder. Where DATA has no test split, a fifth of every
-class is held out, drawn by the seed. Nothing is chosen on test shapes here; docs/tasks.md states the
-protocols, and which defaults were once settled by looking at such.
+TASK is one of
+
+    recognition-3d     linear SVM on the features of points
+    recognition-2d     the same on those of views, by number of views
+    recognition        both of these, and points and views together
+    retrieval-3d       every test shape asks all others, by points
+    retrieval-2d       the same by views, by number of views
+    retrieval          both of these, and points and views together
+    retrieval-cross    a picture finds its shape, a shape its picture
+    few-shot           5 or 10 classes from 10 or 20 shapes each
+    segmentation       parts from few labelled shapes
+    all                whatever DATA has labels for
+
+DATA: a folder, h5 or CSV file in a layout that is known (crosshape datasets --layouts), or a library whose
+names begin with a class folder. Where DATA has no test split, a fifth of every class is held out, drawn by
+the seed. Nothing is chosen on test shapes here; docs/tasks.md states the protocols, and which defaults were
+once settled by looking at such.
 """
 
 from __future__ import annotations

@@ -107,14 +107,16 @@ def colour(model: Model, learned: LearnedHead, options: argparse.Namespace) -> i
     found = [f for path in options.shapes for f in find_shapes(path)]
     folder = Path(options.output)
     targets: dict[Path, Path] = {}
+    taken: set[Path] = set()
     for file in found:
         target = folder / f"{Path(file.name).with_suffix('').as_posix()}.{options.format}"
         there = next((one for one in (target, labels_beside(target)) if one.exists()), None)
-        if there or target in targets.values():
+        if there or target in taken:
             raise CrosshapeError(
                 f"{there or target} is there already or would be written twice; choose another --output"
             )
         targets[file.path] = target
+        taken.add(target)
     rows, skipped = [], 0
     with Guard(options.workers) as guard:
         work = partial(load_guarded, limits=Limits(), up=options.up)

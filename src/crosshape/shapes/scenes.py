@@ -128,7 +128,9 @@ class Gltf:
             place = self.accessor(part["attributes"]["POSITION"], 3).astype(np.float64)
             places.append(place @ matrix[:3, :3].T + matrix[:3, 3])
             if part.get("mode", TRIANGLES) != POINTS:
-                corner_lists.append(self.triangles(part, len(place)) + start)
+                order = self.triangles(part, len(place)) + start
+                mirrored = np.linalg.det(matrix[:3, :3]) < 0  # then the other side is the front, says glTF
+                corner_lists.append(order[:, ::-1] if mirrored else order)
             start += len(place)
         is_cloud = bool(chosen) and chosen is modes[POINTS]
         return Raw(np.concatenate(places), np.concatenate(corner_lists), notes=notes, is_cloud=is_cloud)

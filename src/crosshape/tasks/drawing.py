@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosshape.report import DARK, FRONT, GROUND, LIGHT
-from crosshape.tasks.shown import FRONTAL, Chart, Coloured, Confused, Grid, Shown, pictures
+from crosshape.tasks.shown import FRONTAL, NUMBERED, Chart, Coloured, Confused, Grid, Shown, pictures
 
 if TYPE_CHECKING:
     from crosshape.tasks.labelled import LabelledSet
@@ -21,9 +21,6 @@ GOOD, BAD, INK, SOFT = "#1e9e63", "#d6455d", "#1b2233", "#5d6880"
 
 LETTERS = 22
 """Letters of a class name that are written."""
-
-NUMBERED = 45
-"""Classes up to which a confusion matrix has its counts written in."""
 
 
 def write_pictures(folder: Path, shown: Shown, data: LabelledSet | None) -> list[str]:

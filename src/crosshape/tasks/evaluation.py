@@ -32,19 +32,6 @@ what search compares too."""
 VIEWS = (1, 2, 4, 6, 12)
 """Numbers of views that get a row each."""
 
-TASKS = {
-    "recognition-3d": "linear SVM on point features",
-    "recognition-2d": "linear SVM on pooled view features; a row for 1, 2, 4, 6, 12 views",
-    "recognition": "both of these, and both features together",
-    "retrieval-3d": "every test shape asks all others, by point features",
-    "retrieval-2d": "the same by pooled view features, by number of views",
-    "retrieval": "both of these, and both features together",
-    "retrieval-cross": "picture to shape and shape to picture",
-    "few-shot": "5 or 10 ways, 10 or 20 shots",
-    "segmentation": "parts from per-point features, by share of labels",
-    "all": "whatever the data has labels for",
-}
-
 MEASURES = {
     "recognition": ("accuracy", "mean_class_accuracy"),
     "retrieval": ("mean_average_precision", "nearest_neighbour", "first_tier", "second_tier", "ndcg"),
@@ -141,13 +128,18 @@ def evaluate(
             for source in sources:
                 yield from _across(data, source, seeds, gallery)
             continue
-        kind = task.removesuffix("-2d").removesuffix("-3d")
+        kind = kind_of(task)
         for which in wanted:
             for views in _numbers_of_views(data, sources, kind, which):
                 for source in sources:
                     yield from _figure(
                         data, source, kind, which, views, seeds, protocols, gallery, device, deep
                     )
+
+
+def kind_of(task: str) -> str:
+    """recognition-3d, recognition-2d and recognition are one kind of task."""
+    return task.removesuffix("-2d").removesuffix("-3d")
 
 
 def wanted_features(task: str, asked: Sequence[str] | None) -> tuple[str, ...]:

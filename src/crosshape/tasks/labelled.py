@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -242,7 +242,7 @@ def _prepared(
             limits,
             image_size,
             [item.up for item in layout.items[:1]],
-            sorted(_stamps(layout)),
+            _stamps(layout),
         )
     )
     key = hashlib.sha256(about.encode()).hexdigest()[:16]
@@ -264,17 +264,21 @@ def _prepared(
     return _without_skipped(layout, _load(folder), fifth, key, folder)
 
 
-def _stamps(layout: Layout) -> set[tuple[str, int, int]]:
-    """Name, size and time of change of every file that items are read from."""
-    files = {
-        file for item in layout.items for file in (item.path, item.parts, *item.views) if file is not None
-    }
-    stamps = set()
-    for file in files:
-        with contextlib.suppress(OSError):
+def _stamps(layout: Layout) -> list[tuple[Any, ...]]:
+    """Of every item its name, and name, size and time of change of the files it is read from."""
+
+    @cache
+    def stamp(file: Path) -> tuple[Any, ...]:
+        try:
             status = file.stat()
-            stamps.add((file.name, status.st_size, status.st_mtime_ns))
-    return stamps
+        except OSError:
+            return (file.name,)
+        return file.name, status.st_size, status.st_mtime_ns
+
+    return [
+        (item.name, *(stamp(file) for file in (item.path, item.parts, *item.views) if file is not None))
+        for item in layout.items
+    ]
 
 
 def _prepare_all(
@@ -428,7 +432,10 @@ def encode(
         found = library.features(model.fingerprint)
         place = {name: row for row, name in enumerate(found.names)}
         rows = [place[item.name] for item in data.layout.items]
-        kept = FeatureSet(found.points[rows], found.each_view[rows])
+        kept = FeatureSet(
+            found.points[rows] if "points" in what else None,
+            found.each_view[rows] if "views" in what else None,
+        )
         if layer == "features" or "points" not in what:
             return kept
 

@@ -17,16 +17,13 @@ from numpy.typing import NDArray
 
 from crosshape.console import duration
 from crosshape.report import Figure, Sprite, cells, columns, sprite
-from crosshape.tasks.evaluation import Row
-from crosshape.tasks.shown import FRONTAL, RUN, Chart, Confused, Grid, Shown, kind, pictures, segmented
+from crosshape.tasks.evaluation import Row, kind_of
+from crosshape.tasks.shown import FRONTAL, NUMBERED, RUN, Chart, Confused, Grid, Shown, pictures, segmented
 from crosshape.tasks.tables import HEADS, PUBLISHED, note, published, tables, word
 
 if TYPE_CHECKING:
     from crosshape.shapes.layouts import Layout
     from crosshape.tasks.labelled import LabelledSet
-
-NUMBERED = 45
-"""Classes up to which a confusion matrix has its counts written in."""
 
 CELL, LETTER, LONGEST = 15, 6.6, 26
 """Of a confusion matrix: units a cell, a letter of a class name, letters that are written."""
@@ -108,7 +105,7 @@ def glance(rows: Iterable[Row], models: Sequence[str]) -> list[Figure]:
         if row.protocol != "default" or row.more.get("ask") == "shape":
             continue
         measure = next(iter(row.measures))
-        task = kind(row.task)
+        task = kind_of(row.task)
         if task == "segmentation":
             if row.more["head"] != "frozen":
                 continue

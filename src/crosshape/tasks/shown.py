@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from crosshape.report import Confusion
 from crosshape.tasks import metrics
-from crosshape.tasks.evaluation import Row
+from crosshape.tasks.evaluation import Row, kind_of
 
 if TYPE_CHECKING:
     from crosshape.tasks.labelled import LabelledSet
@@ -27,6 +27,9 @@ QUERIES, HITS = 12, 8
 
 PAIRS = 20
 """Pairs of classes that are listed as taken for one another, the most frequent first."""
+
+NUMBERED = 45
+"""Classes up to which a confusion matrix has its counts written in."""
 
 FRONTAL = 1
 """The view that stands for a shape: 30 degrees off the front, so that depth can be seen."""
@@ -142,11 +145,6 @@ def tint(model: str, others: Sequence[str] = ()) -> int:
     return known.index(model) if model in known else len(known)
 
 
-def kind(task: str) -> str:
-    """recognition-3d, recognition-2d and recognition are one kind of task."""
-    return task.removesuffix("-2d").removesuffix("-3d")
-
-
 # Lines
 
 
@@ -184,7 +182,7 @@ def precision_recall(rows: Iterable[Row]) -> tuple[Chart, ...]:
     from crosshape.tasks.retrieval import RECALLS
 
     charts = []
-    rows = [row for row in rows if kind(row.task) == "retrieval"]
+    rows = [row for row in rows if kind_of(row.task) == "retrieval"]
     for features in dict.fromkeys(row.features for row in rows):
         lines = []
         for row in _most_views([row for row in rows if row.features == features]):
@@ -251,7 +249,7 @@ def confusion(rows: Iterable[Row], labels: NDArray[np.int64], classes: Sequence[
 
     Classes that were neither tested nor predicted are left out.
     """
-    own = [r for r in rows if kind(r.task) == "recognition" and r.model == RUN and r.protocol == "default"]
+    own = [r for r in rows if kind_of(r.task) == "recognition" and r.model == RUN and r.protocol == "default"]
     row = richest(own)
     if row is None:
         return None
@@ -298,7 +296,7 @@ def together(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def retrieval_grids(rows: Sequence[Row], labels: NDArray[np.int64]) -> tuple[Grid, ...]:
     """The first hits of some queries by every model: within a modality, and of a picture among clouds."""
     grids = []
-    within = [row for row in rows if kind(row.task) == "retrieval"]
+    within = [row for row in rows if kind_of(row.task) == "retrieval"]
     best = richest(row for row in within if row.model == RUN)
     if best is not None:
         same = [r for r in within if (r.features, r.views) == (best.features, best.views)]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from crosshape.tasks.evaluation import Row
+from crosshape.tasks.evaluation import Row, kind_of
 
 if TYPE_CHECKING:
     from crosshape.shapes.layouts import Layout
@@ -73,12 +73,8 @@ def tables(rows: Iterable[Row]) -> list[tuple[str, list[str], list[list[Any]]]]:
     """Rows -> (title, head, cells) a task, in the order they came; columns that say nothing are left out."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(_kind(row.task), []).append(row)
+        groups.setdefault(kind_of(row.task), []).append(row)
     return [(kind, *_table(group)) for kind, group in groups.items()]
-
-
-def _kind(task: str) -> str:
-    return task.removesuffix("-2d").removesuffix("-3d")
 
 
 def _table(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
