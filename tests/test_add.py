@@ -197,6 +197,48 @@ def test_moved_files_are_found_again_and_foreign_ones_kept_apart(tmp_path: Path,
     assert counts(add(here, path)) == (1, 0, 1, 0, 0)  # the old file is gone: this is the one now
 
 
+def test_a_shape_whose_file_was_moved_within_its_folder_keeps_what_was_made_of_it(
+    made_folder, embedded_library, tmp_path, inline, capsys
+):
+    from crosshape.library.embedding import embed
+    from crosshape.library.notes import marks_file, tags_file
+    from crosshape.search.tags import said_tags, write_tags
+
+    shutil.copytree(made_folder, tmp_path / "shapes")
+    path = tmp_path / "parts.lance"
+    library = add(tmp_path / "shapes", path, settings=PrepareSettings(points=128, views=2, image_size=32))
+    embed(embedded_library.path.parent / "run", library, device="cpu")
+    names = library.names
+    old, other = [name for name in names if name.startswith("mug/")][:2]
+    write_tags(library, {old: ["cup"]})
+    said = {"labels": {old: "cup"}, "refused": [[old, "bolt"], [other, "bolt"]]}
+    tags_file(path).write_text(json.dumps(said))
+    pair = {"a": old, "b": names[0], "mark": "different", "when": "2026-11-27"}
+    marks_file(path).write_text(json.dumps({"pairs": [pair]}))
+    before = library.features()
+    (tmp_path / "shapes" / "mug").rename(tmp_path / "shapes" / "Becher für Tee")
+    again = f"again{Path(names[0]).suffix}"
+    shutil.copy(tmp_path / "shapes" / names[0], tmp_path / "shapes" / again)  # a copy was not moved
+
+    assert main(["add", str(tmp_path / "shapes"), str(path), "--json"]) == 0
+    said = capsys.readouterr()
+    assert f"3 shapes were moved or renamed, as {old} to Becher für Tee/" in said.err
+    told = json.loads(said.out.splitlines()[-1])
+    assert (told["found"], told["added"], told["unchanged"], told["moved"]) == (13, 1, 12, 3)
+    library = open_library(path)
+    new = {name: name.replace("mug/", "Becher für Tee/") for name in names}
+    assert library.names == sorted([*new.values(), again]) and library.missing() == []
+    after = library.features(partly=True)
+    for name in names:
+        row, place = after.names.index(new[name]), names.index(name)
+        assert np.array_equal(after.points[row], before.points[place])
+    assert library.without_features(before.model) == [again]
+    assert library.tags() == {new[old]: ["cup"]}
+    assert said_tags(path) == ({new[old]: "cup"}, {(new[old], "bolt"), (new[other], "bolt")})
+    assert json.loads(marks_file(path).read_text())["pairs"] == [{**pair, "a": new[old]}]
+    assert counts(add(tmp_path / "shapes", path)) == (13, 0, 0, 13, 0)
+
+
 def test_buffers_of_a_gltf_count_as_its_content(tmp_path: Path, inline: None) -> None:
     points = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
     faces = np.array([[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]], np.uint16)
@@ -465,7 +507,8 @@ def test_shapes_whose_files_are_gone_can_be_removed(made_folder, tmp_path, capsy
     shutil.copytree(made_folder, tmp_path / "parts")
     place = str(tmp_path / "parts.lance")
     add(tmp_path / "parts", place, settings=SMALL, workers=1)
-    (tmp_path / "parts" / "mug" / "mug_0.obj").rename(tmp_path / "parts" / "mug" / "cup.obj")
+    (tmp_path / "parts" / "mug" / "mug_0.obj").unlink()
+    write_box(tmp_path / "parts" / "mug" / "cup.off")
     capsys.readouterr()
     assert main(["add", str(tmp_path / "parts"), place]) == 0
     said = capsys.readouterr().err

@@ -18,9 +18,9 @@ import crosshape
 from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.library.library import create_library, is_library, open_library
+from crosshape.library.notes import tags_file
 from crosshape.page.catalogue import Catalogue
 from crosshape.places import Address, beside, located
-from crosshape.search.tags import said_file
 from crosshape.settings import PrepareSettings
 
 MADE = PrepareSettings(points=256, views=4, image_size=32)
@@ -73,7 +73,7 @@ def test_what_is_no_address_is_refused(text):
 def test_what_the_page_keeps_is_beside_a_folder_and_at_home_for_an_address(tmp_path, monkeypatch):
     assert beside(tmp_path / "a.lance", ".tags.json") == tmp_path / "a.lance.tags.json"
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
-    file = said_file(Address("s3://bucket/x/a.lance"))
+    file = tags_file(Address("s3://bucket/x/a.lance"))
     assert file == tmp_path / "share/crosshape/s3/bucket/x/a.lance.tags.json"
     assert file.parent.is_dir() and not file.exists()
 

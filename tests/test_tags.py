@@ -13,6 +13,7 @@ from test_library import fill
 from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.library.library import Library, create_library, open_library
+from crosshape.library.notes import tags_file
 from crosshape.search.query import Where, search
 from crosshape.search.tags import (
     READY,
@@ -21,7 +22,6 @@ from crosshape.search.tags import (
     judge,
     propose,
     read_labels,
-    said_file,
     threshold,
     write_tags,
 )
@@ -113,7 +113,7 @@ def test_what_was_said_on_the_page_counts_as_well(
         ["gone.obj", "lid"],
     ]
     said = {"labels": {**by_hand, "gone.obj": "lid"}, "refused": refused}
-    said_file(mixed.path).write_text(json.dumps(said))
+    tags_file(mixed.path).write_text(json.dumps(said))
     file = tmp_path / "labels.csv"
     file.write_text("\n".join(f"{name},{tag}" for name, tag in labels.items() if tag == "odd"))
     write_tags(mixed, {"bolt/050.obj": ["bolt", "m6"], "lid/079.obj": ["old"], "lid/000.obj": ["lid"]})
@@ -254,7 +254,7 @@ def test_tags_that_are_taken_back_leave_the_library(mixed: Library, tmp_path: Pa
     words = ["tag", str(mixed.path), "--from", str(path), "--write"]
     for gone in ([], ["lid/000.obj", "lid/001.obj"]):
         path.write_text("\n".join(f"{name},{tag}" for name, tag in labels.items() if name not in gone))
-        said_file(mixed.path).write_text(json.dumps({"labels": {"odd/079.obj": "page"}, "refused": []}))
+        tags_file(mixed.path).write_text(json.dumps({"labels": {"odd/079.obj": "page"}, "refused": []}))
         assert main(words) == 0
         assert ("2 tags of the library were removed" in capsys.readouterr().err) == bool(gone)
         given = {name: [tag] for name, tag in labels.items() if name not in gone}

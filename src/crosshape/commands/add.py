@@ -125,6 +125,10 @@ def run(options: argparse.Namespace) -> int:
             print_json({"path": one.path, "reason": one.reason})
         summary = {**vars(report), "skipped": len(report.skipped), "seconds": round(report.seconds, 3)}
         del summary["unfollowed"]  # said in words
+        if not report.moved:
+            del summary["moved"]
+        else:
+            summary["moved"] = len(report.moved)
         if not options.exclude:
             del summary["excluded"]
         summary |= {"part": str(part)} if part else {}
@@ -135,6 +139,13 @@ def run(options: argparse.Namespace) -> int:
         print(
             f"{printable(options.library)}: {len(library):,} shapes ({report}{f' of part {part}' if part else ''}) in "
             f"{duration(report.seconds)}"
+        )
+    if report.moved:
+        old, new = next(iter(report.moved.items()))
+        are = "shape was" if len(report.moved) == 1 else "shapes were"
+        say(
+            f"{len(report.moved):,} {are} moved or renamed, as {printable(old)} to {printable(new)}; what the library "
+            "holds of them went along."
         )
     if report.unfollowed:
         say(links_words([Path(path) for path in report.unfollowed]))

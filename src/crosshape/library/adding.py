@@ -42,6 +42,7 @@ class Skipped:
 class AddReport:
     """What became of every file that was found: found = added + updated + unchanged + len(skipped).
 
+    `moved` says which shapes, old name to new name, were found again as another file of the folder: unchanged.
     `unfollowed` are links to folders, or out of the folder, that were not followed; they are not counted, nor are the
     `excluded` files, which were left out by their names.
     """
@@ -54,6 +55,7 @@ class AddReport:
     unfollowed: tuple[str, ...] = ()
     seconds: float = 0.0
     excluded: int = 0
+    moved: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = f"{self.added:,} added, {self.updated:,} updated, {self.unchanged:,} unchanged"
@@ -75,12 +77,13 @@ class File:
 class Work:
     """What is to be done: files to read, paths and times to correct; and what became of the others.
 
-    `known` holds what the library said of each name before.
+    `known` holds what the library said of each name before; `moved` are old names and the files that they became.
     """
 
     known: dict[str, dict[str, Any]]
     read: list[File] = field(default_factory=list)
     touched: list[File] = field(default_factory=list)
+    moved: list[tuple[str, File]] = field(default_factory=list)
     added: int = 0
     updated: int = 0
     unchanged: int = 0
@@ -136,7 +139,9 @@ def add(
     if settings is not None:
         _check_settings(open_one, settings)
     with writing(open_one.path):
-        work = _plan(found, open_one, prefix, limits, rehash, workers, progress)
+        gone = open_one.missing(shapes) if Path(shapes).is_dir() else []
+        work = _plan(found, gone, open_one, prefix, limits, rehash, workers, progress)
+        moved = _move(work, open_one)
         _read_all(work, open_one, limits, workers, progress)
         _correct(work.touched, open_one)
         open_one.tidy()
@@ -149,12 +154,14 @@ def add(
         unfollowed=tuple(map(str, unfollowed)),
         seconds=time.monotonic() - start,
         excluded=len(excluded),
+        moved=moved,
     )
     return open_one
 
 
 def _plan(
     found: list[Found],
+    gone: list[str],
     library: Library,
     prefix: str,
     limits: Limits,
@@ -162,7 +169,10 @@ def _plan(
     workers: int | None,
     progress: Callable[[str, int], Progress] | None,
 ) -> Work:
-    """Sort what was found: there already, moved, to be read (in the order of content), impossible."""
+    """Sort what was found: there already, moved, to be read (in the order of content), impossible.
+
+    gone: the shapes of the same folder whose files are not there any more.
+    """
     from crosshape.shapes.files import encodable
 
     rows = library.facts().select(["name", "path", "bytes", "modified", "content_hash"]).to_pylist()
@@ -211,7 +221,45 @@ def _plan(
             reason = f"the name '{file.name}' is taken by {row['path']}; add it with --prefix NAME/"
             work.skipped.append(Skipped(file.path, reason))
     work.read.sort(key=lambda file: (file.content_hash, file.name))
+    if not rehash:
+        _find_moved(work, gone)
     return work
+
+
+def _find_moved(work: Work, gone: list[str]) -> None:
+    """Files that hold what a shape held whose own file is gone: the shape was moved, rather to the same file name."""
+    waiting: dict[str, list[str]] = {}
+    for name in sorted(gone):
+        waiting.setdefault(work.known[name]["content_hash"], []).append(name)
+    read = []
+    for file in work.read:
+        old = waiting.get(file.content_hash) if file.name not in work.known else None
+        if old:
+            same = [name for name in old if os.path.basename(name) == os.path.basename(file.name)]
+            work.moved.append(((same or old)[0], file))
+            old.remove(work.moved[-1][0])
+        else:
+            read.append(file)
+    work.read = read
+    work.moved.sort(key=lambda pair: pair[0])
+
+
+def _move(work: Work, library: Library) -> dict[str, str]:
+    """Give the rows of moved files their new names; those that another process took meanwhile are read instead."""
+    from crosshape.library.notes import rename_notes
+
+    done: dict[str, str] = {}
+    for start in range(0, len(work.moved), BATCH):
+        some = work.moved[start : start + BATCH]
+        renamed = library.rename({old: (file.name, file.path, file.modified) for old, file in some})
+        for old, file in some:
+            if old in renamed:
+                done[old] = file.name
+                work.unchanged += 1
+            else:
+                work.read.append(file)
+        rename_notes(library.path, {old: done[old] for old in renamed})
+    return done
 
 
 def _read_all(

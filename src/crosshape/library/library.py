@@ -19,7 +19,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -733,6 +733,26 @@ class Library:
 
         return self._change(replace)
 
+    def rename(self, files: Mapping[str, tuple[str, str, int]]) -> list[str]:
+        """Give rows, by name, another name, path and time of change; all that was made of them goes along.
+
+        First the rows come under their new names, then the old ones go: a process that is killed between loses
+        nothing. Returns the old names of those that were there.
+        """
+        old = [name for name in files if name in self._place]
+        if not old:
+            return []
+        with lance_words(self.path, "read"):
+            table = self.dataset.take(self._places(old))
+        for place, column in enumerate(("name", "path", "modified")):
+            values = pa.array([files[name][place] for name in old], table.schema.field(column).type)
+            table = table.set_column(table.schema.get_field_index(column), table.schema.field(column), values)
+        with writing(self.path):
+            self._merge(table)
+            self._change(lambda newest: newest.delete(_named(old)))
+            self.refresh()
+        return old
+
     def _merge(self, table: pa.Table) -> None:
         """Add the rows of a table, replacing those of the same name, in one commit; go to that version."""
 
@@ -786,10 +806,9 @@ class Library:
         gone = self.named(names)
         with writing(self.path, alone=forget):
             with lance_words(self.path, "write"):
-                quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in gone)
                 if gone:
                     self.dataset = _newest(self.path)
-                    self.dataset.delete(f"name IN ({quoted})")
+                    self.dataset.delete(_named(gone))
                 if forget and isinstance(self.path, Path):
                     self.dataset.optimize.compact_files(
                         target_rows_per_fragment=SMALL, materialize_deletions_threshold=0.0
@@ -825,6 +844,12 @@ class Library:
             ]
             if replaced:
                 self.dataset.cleanup_old_versions(older_than=now - max(replaced))
+
+
+def _named(names: Sequence[str]) -> str:
+    """The condition that holds for rows of these names."""
+    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+    return f"name IN ({quoted})"
 
 
 def decode_view(png: bytes) -> np.ndarray:

@@ -22,6 +22,7 @@ from typing import Any
 from crosshape.console import Progress
 from crosshape.errors import CrosshapeError
 from crosshape.files import parse_json, write_whole
+from crosshape.library.notes import marks_file
 from crosshape.page.catalogue import Snapshot
 from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
@@ -36,7 +37,7 @@ class Review:
 
     def __init__(self, library: Path | Address, find: Callable[..., list[Any]] | None = None) -> None:
         self.pairs_file = beside(library, ".pairs.json")
-        self.marks_file = beside(library, ".marks.json")
+        self.marks_file = marks_file(library)
         self._find = find
         self._worker = Worker("duplicates", 1)
         self._lock = threading.Lock()

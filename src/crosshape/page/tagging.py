@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from crosshape.errors import CrosshapeError
 from crosshape.files import write_whole
+from crosshape.library.notes import tags_file
 from crosshape.page.catalogue import Snapshot
 from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
 from crosshape.page.review import harmless
 from crosshape.places import Address
-from crosshape.search.tags import said_file, said_tags
+from crosshape.search.tags import said_tags
 
 WRITTEN = "in the library"
 """The state of a tag that `crosshape tag --write` kept and that nobody has accepted or refused yet."""
@@ -35,7 +36,7 @@ class Tagging:
     """The tags of a library's shapes: given, refused, proposed, written."""
 
     def __init__(self, library: Path | Address, propose: Callable[..., Any] | None = None) -> None:
-        self.library, self.file = library, said_file(library)
+        self.library, self.file = library, tags_file(library)
         self._propose = propose
         self._worker = Worker("tags", 2)
         self._lock = threading.Lock()

@@ -21,7 +21,8 @@ import numpy as np
 
 from crosshape.errors import CrosshapeError
 from crosshape.files import parse_json
-from crosshape.places import Address, beside
+from crosshape.library.notes import tags_file
+from crosshape.places import Address
 
 if TYPE_CHECKING:
     from crosshape.library.library import Library
@@ -70,16 +71,11 @@ class Learned:
     review_precision: float | None
 
 
-def said_file(library: Path | Address) -> Path:
-    """Where the page keeps what people said of tags: beside the library, under its name."""
-    return beside(library, ".tags.json")
-
-
 def said_tags(library: Path | Address) -> tuple[dict[str, str], set[tuple[str, str]]]:
     """What people said on the page: name -> tag that was given; (name, tag) that were refused. Empty where nobody
     said anything. Raises CrosshapeError for a file that cannot be read.
     """
-    file = said_file(library)
+    file = tags_file(library)
     try:
         kept = parse_json(file.read_bytes())
         labels = {str(name): str(tag) for name, tag in kept["labels"].items()}
