@@ -548,7 +548,7 @@ def test_elsewhere_addresses_are_known_and_names_only_if_given(service):
 
 def test_other_sites_may_neither_read_nor_write(client):
     for headers in (
-        {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:9999"},
+        {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:9999"}, {"Origin": "http://[x"},
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"},
         {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
     ):  # fmt: skip

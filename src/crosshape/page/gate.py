@@ -171,7 +171,7 @@ class Gate:
             raise Problem(421, "unknown-host", words)
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         foreign = site in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate"
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and place_of(origin) != host.lower():
             foreign = True
         if site in ("cross-site", "same-site") and method not in SAFE:
             foreign = True
@@ -282,6 +282,14 @@ class Gate:
             return message
 
         return count
+
+
+def place_of(origin: str) -> str | None:
+    """The host and port of an Origin header; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def is_loopback(host: str) -> bool:
