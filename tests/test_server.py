@@ -852,6 +852,21 @@ def test_errors_are_problems_and_tell_nothing_of_the_server(client, service, cap
     assert "division" not in words and "Traceback" not in words
 
 
+def test_head_tells_what_get_would_without_its_body(service, embedded_library):
+    client = client_of(service)
+    one = shape_id(embedded_library.names[0])
+    for address in ("/", "/shapes", "/static/app.js", f"/shapes/{one}/views/0.png", "/nothing", "/healthz"):
+        full, head = client.get(address), client.head(address)
+        assert head.status_code == full.status_code and not head.content and full.content
+        for name in ("content-length", "content-type", "etag", "content-security-policy"):
+            assert head.headers.get(name) == full.headers.get(name)
+    assert client.head("/shapes", headers={"Host": "evil.example"}).status_code == 421
+    assert 'method="HEAD",route="/shapes",status="200"} 1' in client.get("/metrics").text
+    locked = client_of(service, token=TOKEN)
+    assert locked.head("/shapes").status_code == 401
+    assert locked.head(f"/shapes?token={TOKEN}", follow_redirects=False).status_code == 303
+
+
 def test_names_are_data_in_json_and_harmless_in_tables():
     for text in ("=1+1", "+1", "-1", "@sum", " =x", "\t=x"):
         assert harmless(text).startswith("'")

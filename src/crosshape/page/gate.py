@@ -129,6 +129,9 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
             return
         begun, status, started = time.monotonic(), 500, False
+        # HEAD is GET whose body is not sent; the headers, Content-Length among them, are the same.
+        head = scope["method"] == "HEAD"
+        asked = {**scope, "method": "GET"} if head else scope
 
         async def answer(message: Any) -> None:
             nonlocal status, started
@@ -139,16 +142,18 @@ class Gate:
                     *message["headers"],
                     *((k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in own),
                 ]
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         self.open += 1
         try:
-            early = self.check(scope)
+            early = self.check(asked)
             if early is None:
-                limited = self.limited(scope, receive)
-                await self.app(scope, limited, answer)
+                limited = self.limited(asked, receive)
+                await self.app(asked, limited, answer)
             else:
-                await early(scope, receive, answer)
+                await early(asked, receive, answer)
         except Problem as problem:
             if not started:
                 await problem.response(scope["path"])(scope, receive, answer)
@@ -158,7 +163,7 @@ class Gate:
             raise
         finally:
             self.open -= 1
-            route = getattr(scope.get("route"), "path", "other")
+            route = getattr(asked.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"
             self.metrics.count(method, route, status, time.monotonic() - begun)
 
