@@ -606,6 +606,24 @@ def test_a_token_cannot_be_guessed_quickly(service):
     assert outside.headers["location"] == "/evil.example"
 
 
+def test_servers_on_other_ports_do_not_log_each_other_out(service):
+    """Browsers send the cookies of a host to all its ports."""
+    mine = client_of(service, token=TOKEN)
+    mine.cookies.set("crosshape-8766", 'of another server {"a": "b"}')
+    assert mine.get(f"/?token={TOKEN}", follow_redirects=False).status_code == 303
+    assert set(mine.cookies) == {"crosshape-8765", "crosshape-8766"}
+    assert mine.get("/shapes").status_code == 200
+    late = client_of(service, token=TOKEN)
+    for _ in range(14):
+        assert late.get("/shapes", headers={"Cookie": "crosshape-8765=old; crosshape=old"}).status_code == 401
+    assert late.get(f"/?token={TOKEN}", follow_redirects=False).status_code == 303, (
+        "old cookies are no guesses"
+    )
+    plain = client_of(service, token=TOKEN, names=("shapes.example",))
+    opened = plain.get(f"/?token={TOKEN}", headers={"Host": "shapes.example"}, follow_redirects=False)
+    assert opened.headers["set-cookie"].startswith("crosshape=")
+
+
 def test_methods_that_are_none_are_counted_as_one(service):
     client = client_of(service)
     for number in range(5):

@@ -14,17 +14,15 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 
 from crosshape.page.metrics import Metrics
 from crosshape.page.problems import Problem
-
-COOKIE = "crosshape"
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -222,12 +220,8 @@ class Gate:
         given = headers.get("authorization", "").removeprefix("Bearer ").strip()
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         asked = query.pop("token", [""])[0]
-        cookies: SimpleCookie = SimpleCookie()
-        try:
-            cookies.load(headers.get("cookie", ""))
-        except Exception:
-            cookies.clear()
-        kept = cookies[COOKIE].value if COOKIE in cookies else ""
+        name = cookie_of(headers.get("host", ""))
+        kept = cookie_parser(headers.get("cookie", "")).get(name, "")
         passed = same(kept, pass_of(token))
         # Who has guessed too often is not answered, not even rightly; a browser that is in stays in.
         wait = 0.0 if passed else self.refusals.wait(client)
@@ -242,12 +236,13 @@ class Gate:
                 headers={
                     "Location": where,
                     "Cache-Control": "no-store",
-                    "Set-Cookie": f"{COOKIE}={pass_of(token)}; Path=/; HttpOnly; SameSite=Lax",
+                    "Set-Cookie": f"{name}={pass_of(token)}; Path=/; HttpOnly; SameSite=Lax",
                 },
             )
         if passed or same(given, token):
             return None
-        if given or kept or asked:
+        # A cookie alone is no guess: it may be of an earlier server here, and every picture of the page sends it.
+        if given or asked:
             wait = self.refusals.take(client)
             if wait:
                 raise _slower(wait)
@@ -305,6 +300,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def cookie_of(host: str) -> str:
+    """The cookie's name at a host and port: browsers send a host's cookies to all its ports, where others may serve."""
+    port = host.rpartition(":")[2]
+    return f"crosshape-{port}" if port.isascii() and port.isdigit() else "crosshape"
 
 
 def pass_of(token: str) -> str:
