@@ -812,6 +812,43 @@ def test_a_body_that_does_not_come_is_given_up(service):
     assert sent[0]["status"] == 408 and service.uploads.taken == 0
 
 
+def test_who_goes_away_while_sending_is_no_fault_of_the_server(service):
+    app = create_app(service)
+    sent = []
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.stl"\r\n\r\nsolid'
+    come = [{"type": "http.request", "body": part, "more_body": True}, {"type": "http.disconnect"}]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/search",
+        "raw_path": b"/search", "root_path": "", "scheme": "http", "query_string": b"", "client": ("1.1.1.1", 1),
+        "server": ("127.0.0.1", 8765),
+        "headers": [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")],
+    }  # fmt: skip
+
+    async def receive():
+        return come.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 10))
+    assert sent[0]["status"] == 499 and service.uploads.taken == 0 and os.listdir(service.folder) == []
+
+
+def test_words_of_a_form_that_no_answer_can_hold_are_replaced(client, service):
+    headers = {"Content-Type": "multipart/form-data; charset=utf-7; boundary=x"}
+
+    def form(name: bytes, more: bytes = b"") -> bytes:
+        head = b'Content-Disposition: form-data; name="file"; filename="' + name + b'"\r\n\r\n'
+        return b"--x\r\n" + head + b"solid\r\n" + more + b"--x--\r\n"
+
+    answer = client.post("/search", content=form(b"a.+2AA-"), headers=headers)
+    assert "'.?' files are neither" in problem_of(answer, 415, "unknown-format")
+    named = b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n+2AA-\r\n'
+    answer = client.post("/search", content=form(b"a.stl", named), headers=headers)
+    assert "named '?'" in problem_of(answer, 404, "no-such-shape")
+    assert os.listdir(service.folder) == []
+
+
 # What every answer carries
 
 

@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from crosshape import __version__
@@ -457,14 +458,14 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
                     if not sent:
                         raise Problem(400, "no-file", "The form has no file in the field `file`.")
                     words = [
-                        (key, str(value))
+                        (key, readable(str(value)))
                         for key, value in form.multi_items()
                         if key in ("id", "name", "token")
                     ]
                     asked = await run_in_threadpool(named, now, words, len(sent))
                     paths = []
                     for one in sent:
-                        filename = (one.filename or "")[-200:]
+                        filename = readable(one.filename or "")[-200:]
                         path = await run_in_threadpool(service.receive, filename)
                         folders.append(path.parent)
                         with open(path, "wb") as out:
@@ -477,6 +478,8 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
                             503, "changed", "The library was embedded anew meanwhile.", {"Retry-After": "1"}
                         )
                     asked.append((upload.what, about_upload(upload, service.remember(upload))))
+            except ClientDisconnect:
+                raise gone() from None
             except (MultiPartException, HTTPException) as error:
                 wrong = getattr(error, "message", None) or getattr(error, "detail", "broken form")
                 raise Problem(400, "bad-form", f"The form cannot be read: {wrong}") from None
@@ -644,8 +647,18 @@ async def finished(request: Request, future: Future[Any]) -> Any:
         if not waiting.done() and await request.is_disconnected():
             future.cancel()
             waiting.cancel()
-            raise Problem(499, "client-gone", "Nobody waits for this answer any more.")
+            raise gone()
     return waiting.result()
+
+
+def gone() -> Problem:
+    """Who asked went away; the problem is counted, nobody reads it."""
+    return Problem(499, "client-gone", "Nobody waits for this answer any more.")
+
+
+def readable(text: str) -> str:
+    """Words of a form without lone surrogates: its charset may make such, and no answer can hold them."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def scene(request: Request, data: bytes) -> Response:
