@@ -957,6 +957,9 @@ def test_metrics_are_what_prometheus_reads(client):
     metrics = Metrics()
     metrics.count("GET", 'a"b\nc', 200, 0.1)
     assert 'route="a\\"b\\nc"' in metrics.text()
+    metrics.gauge("crosshape_bytes", "Bytes.", lambda: 12_345_678)
+    metrics.gauge("crosshape_share", "A share.", lambda: 0.5)
+    assert metrics.text().endswith("crosshape_share 0.5\n") and "crosshape_bytes 12345678\n" in metrics.text()
 
 
 # The map

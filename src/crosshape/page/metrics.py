@@ -55,7 +55,7 @@ class Metrics:
             lines.append(f'{name}_sum{{route="{_quoted(route)}"}} {seconds[route]:.6f}')
             lines.append(f'{name}_count{{route="{_quoted(route)}"}} {total}')
         for gauge, (help, value) in sorted(self._gauges.items()):
-            lines += [f"# HELP {gauge} {help}", f"# TYPE {gauge} gauge", f"{gauge} {value():g}"]
+            lines += [f"# HELP {gauge} {help}", f"# TYPE {gauge} gauge", f"{gauge} {value():.17g}"]
         return "\n".join(lines) + "\n"
 
 
