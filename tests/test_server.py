@@ -1193,8 +1193,18 @@ def test_duplicates_are_marked_and_never_deleted(client, service, embedded_libra
         table.text.splitlines()[1].startswith(f"{a},{b},moved,")
         and "attachment" in table.headers["content-disposition"]
     )
+    turned = {"a": ends["b"], "b": ends["a"]}
+    assert client.put("/duplicates/marks", json={**turned, "mark": "different"}).status_code == 204
+    assert client.get("/duplicates").json()["pairs"][0]["mark"] == "different"
+    path = copied.parent / "parts.lance.marks.json"
+    kept = json.loads(path.read_bytes())["pairs"]
+    assert [(one["a"], one["b"], one["mark"]) for one in kept] == [(a, b, "different")]
+    path.write_text(json.dumps({"pairs": [{**kept[0], "a": b, "b": a, "mark": "unsure"}]}))
+    assert client.get("/duplicates").json()["pairs"][0]["mark"] == "unsure", "kept by an earlier version"
     assert client.put("/duplicates/marks", json={**ends, "mark": None}).status_code == 204
     assert client.get("/duplicates").json()["pairs"][0]["mark"] is None
+    alone = {"a": ends["a"], "b": ends["a"], "mark": "same"}
+    problem_of(client.put("/duplicates/marks", json=alone), 422, "invalid")
     problem_of(client.put("/duplicates/marks", json={**ends, "mark": "delete"}), 422, "invalid")
     problem_of(
         client.put("/duplicates/marks", json={"a": "x", "b": "y", "mark": "same"}), 404, "no-such-shape"

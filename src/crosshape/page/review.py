@@ -64,7 +64,7 @@ class Review:
             if None in ends:
                 continue
             shown = {end: snapshot.line(row) for end, row in zip("ab", ends, strict=True) if row is not None}
-            mark = marks.get((shown["a"]["name"], shown["b"]["name"]))
+            mark = marks.get(in_order(shown["a"]["name"], shown["b"]["name"]))
             pairs.append({**pair, **shown, "mark": mark and mark["mark"]})
         state = "ready" if found[0] == key else "old"
         return {"state": state, "progress": None, "pairs": pairs, "failed": failed}
@@ -119,10 +119,11 @@ class Review:
             return None
 
     def marks(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """(name, name) -> mark, one of MARKS, and when. Raises Problem where the file is broken."""
+        """(name, name), in order -> mark, one of MARKS, and when. Raises Problem where the file is broken."""
         try:
             kept = parse_json(self.marks_file.read_bytes())
-            return {(one["a"], one["b"]): one for one in kept["pairs"]}
+            pairs = {in_order(one["a"], one["b"]): one for one in kept["pairs"]}
+            return {(a, b): {**one, "a": a, "b": b} for (a, b), one in pairs.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError):
@@ -131,6 +132,7 @@ class Review:
 
     def mark(self, a: str, b: str, mark: str | None) -> None:
         """Note what someone said of a pair, or take it back (None). Raises Problem where it cannot be kept."""
+        a, b = in_order(a, b)
         with self._lock:
             marks = self.marks()
             marks.pop((a, b), None)
@@ -147,6 +149,11 @@ class Review:
     def close(self) -> None:
         """Begin nothing any more."""
         self._worker.close()
+
+
+def in_order(a: str, b: str) -> tuple[str, str]:
+    """A pair as it is kept: which of the two is named first says nothing."""
+    return (a, b) if a <= b else (b, a)
 
 
 def content_key(snapshot: Snapshot) -> str:

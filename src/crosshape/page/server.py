@@ -561,6 +561,8 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
     def mark(now: Now, said: Mark) -> None:
         """Note what someone says of a pair. Nothing is deleted, here or anywhere."""
         a, b = now.find(said.a), now.find(said.b)
+        if a == b:
+            raise Problem(422, "invalid", "A pair has two shapes; these ids are of one.")
         service.review.mark(now.names[a], now.names[b], said.mark)
 
     @app.get("/duplicates/table.csv", response_class=PlainTextResponse, tags=["duplicates"])
