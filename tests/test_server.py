@@ -11,7 +11,9 @@ import shutil
 import stat
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import numpy as np
@@ -23,13 +25,13 @@ from starlette.testclient import TestClient
 from crosshape.cli import main
 from crosshape.library.library import open_library
 from crosshape.page import layout
-from crosshape.page.catalogue import shape_id
+from crosshape.page.catalogue import Kept, Snapshot, shape_id
 from crosshape.page.gate import Bucket, Gate, GateSettings, is_loopback
 from crosshape.page.glb import write_glb
 from crosshape.page.jobs import Worker
 from crosshape.page.metrics import Metrics
 from crosshape.page.problems import Problem
-from crosshape.page.review import harmless
+from crosshape.page.review import content_key, harmless
 from crosshape.page.server import create_app, page_files
 from crosshape.page.service import Service
 from crosshape.page.together import Together, scored
@@ -116,6 +118,26 @@ def test_a_view_is_the_stored_png_and_is_kept_for_ever_under_its_content(client,
     again = client.get(address, headers={"If-None-Match": plain.headers["etag"]})
     assert again.status_code == 304 and not again.content
     problem_of(client.get(f"/shapes/{line['id']}/views/4.png"), 404, "no-such-view")
+
+
+def test_pictures_and_meshes_of_the_same_files_are_others_where_another_way_is_up(service, monkeypatch):
+    """The files are the same when a library is made anew with --up y."""
+    now, library = service.now(), open_library(service.catalogue.path)
+    library.settings = replace(library.settings, up="y")
+    library.view_png = lambda name, view: b"turned"
+    turned = Snapshot(library)
+    assert len(set(now.pictures + turned.pictures)) == 24 and content_key(now) == content_key(turned)
+    monkeypatch.setattr(service, "pictures", Kept(1 << 20))
+    monkeypatch.setattr(service, "scenes", Kept(1 << 20))
+    monkeypatch.setattr(service, "model", lambda _: SimpleNamespace(fingerprint="f"))
+    monkeypatch.setattr(service.mesh_guard, "call", lambda *given: given[2].encode())
+    monkeypatch.setattr(
+        service.upload_guard, "call", lambda *given: SimpleNamespace(is_cloud=True, up=given[2])
+    )
+    monkeypatch.setattr(service.segmenter, "paint", lambda model, shape, *_: shape.up.encode())
+    assert service.picture(now, 0, 0) != service.picture(turned, 0, 0) == b"turned"
+    assert (service.scene(now, 0), service.scene(turned, 0)) == (b"auto", b"y")
+    assert (service.parts(now, 0, None), service.parts(turned, 0, None)) == (b"auto", b"y")
 
 
 def test_a_mesh_is_the_file_turned_as_gltf_wants_it(client, embedded_library, tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crosshape import __version__
 from crosshape.errors import CrosshapeError
 from crosshape.library.library import Library, open_library
 from crosshape.page.problems import Problem
@@ -53,7 +54,11 @@ class Snapshot:
         self.ids = [shape_id(name) for name in self.names]
         self.row = {one: row for row, one in enumerate(self.ids)}
         self.formats: list[str] = facts["format"].to_pylist()
-        self.pictures = [text[:12] for text in facts["content_hash"].to_pylist()]
+        hashes = facts["content_hash"].to_pylist()
+        self.contents = [text[:12] for text in hashes]
+        self.mark = f"{library.settings} {__version__}"
+        """What, besides a file's content, its pictures and its mesh depend on: which way is up, their size."""
+        self.pictures = [hashlib.sha256((text + self.mark).encode()).hexdigest()[:12] for text in hashes]
         self.faces = facts["faces"].to_numpy()
         self.vertices = facts["vertices"].to_numpy()
         self.bytes = facts["bytes"].to_numpy()

@@ -159,7 +159,7 @@ def in_order(a: str, b: str) -> tuple[str, str]:
 def content_key(snapshot: Snapshot) -> str:
     """16 hexadecimal digits of what duplicates depend on: names and contents."""
     text = "\n".join(
-        f"{name}\t{content}" for name, content in zip(snapshot.names, snapshot.pictures, strict=True)
+        f"{name}\t{content}" for name, content in zip(snapshot.names, snapshot.contents, strict=True)
     )
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 

@@ -59,7 +59,7 @@ LOOK_AGAIN = "private, no-cache"
 
 
 class ShapeLine(BaseModel):
-    """A shape in a list. size: its longest side in its file's unit; picture: changes when its content does."""
+    """A shape in a list. size: its longest side in its file's unit; picture: changes when its views do."""
 
     id: str
     name: str

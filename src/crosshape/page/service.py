@@ -332,12 +332,13 @@ class Service:
     def scene(self, snapshot: Snapshot, row: int) -> bytes:
         """A shape as GLB: its file read in the child, or the stored points and the reason. Runs on the worker."""
         facts = snapshot.facts(row)
-        key = facts["content_hash"]
+        content = facts["content_hash"]
+        key = (snapshot.mark, content)
         found = self.scenes.get(key)
         if found is None:
             try:
                 found = self.mesh_guard.call(
-                    glb_of_file, facts["path"], snapshot.library.settings.up, key, facts["centre"]
+                    glb_of_file, facts["path"], snapshot.library.settings.up, content, facts["centre"]
                 )
             except UnreadableShape as error:
                 return self.cloud(snapshot, row, error.reason)
@@ -371,7 +372,7 @@ class Service:
         gone, changed or too large. Raises Problem. Runs on the worker `uploads`, where the model is.
         """
         facts, model = snapshot.facts(row), self.model(snapshot)
-        key = ("parts", model.fingerprint, facts["content_hash"], category)
+        key = ("parts", snapshot.mark, model.fingerprint, facts["content_hash"], category)
         found = self.scenes.get(key)
         if found is not None:
             return found
