@@ -34,10 +34,11 @@ from crosshape.page.problems import Problem
 from crosshape.page.review import content_key, harmless
 from crosshape.page.server import create_app, page_files
 from crosshape.page.service import Service
+from crosshape.page.tagging import Tagging
 from crosshape.page.together import Together, scored
 from crosshape.search import index, query
 from crosshape.search.query import Sought, Where, fused, search
-from crosshape.search.tags import write_tags
+from crosshape.search.tags import Learned, Proposal, write_tags
 from crosshape.shapes.files import load_shape
 from crosshape.shapes.made import make_shape, write_shape
 
@@ -1356,13 +1357,10 @@ def test_tags_of_the_library_are_shown_until_someone_says_otherwise(embedded_lib
 
 
 def test_a_refused_tag_is_proposed_no_more(service, copied):
-    from crosshape.page.tagging import Tagging
-    from crosshape.search.tags import Learned, Proposal
-
     now = service.now()
     one, other = now.names[0], now.names[1]
 
-    def propose(library, labels):
+    def propose(library, labels, refused):
         return [Learned("t", 3, 0.9, 0.97, 0.5, 0.7)], [
             Proposal(one, "t", 0.95, "ready", 0.97),
             Proposal(other, "t", 0.1, "not enough evidence", None),
@@ -1384,6 +1382,42 @@ def test_a_refused_tag_is_proposed_no_more(service, copied):
     with pytest.raises(Problem, match="not overwritten"):
         tagging.say(one, "t", "give")
     assert tagging.file.read_text() == "{broken"
+    tagging.close()
+
+
+def learned_of(tagging: Tagging, snapshot: Snapshot) -> dict:
+    """What is told of tags once they are learned."""
+    deadline = time.monotonic() + 10
+    while (state := tagging.state(snapshot))["working"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return state
+
+
+def test_the_next_best_tag_is_proposed_where_one_was_refused(service, tmp_path):
+    """As crosshape tag does."""
+    now = service.now()
+
+    def propose(library, labels, refused):
+        left = [tag for tag in ("a", "b") if (now.names[0], tag) not in refused]
+        return [], [Proposal(now.names[0], tag, 0.9, "to review", 0.8) for tag in left[:1]]
+
+    tagging = Tagging(tmp_path / "parts.lance", propose)
+    tagging.say(now.names[1], "a", "give")
+    tagging.say(now.names[2], "b", "give")
+    for tag in ("a", "b"):
+        assert [one["tag"] for one in learned_of(tagging, now)["proposals"]] == [tag]
+        tagging.say(now.names[0], tag, "refuse")
+    assert learned_of(tagging, now)["proposals"] == []
+    tagging.close()
+
+
+def test_a_fault_in_learning_from_tags_is_said_on_the_page_and_in_the_terminal(service, tmp_path, capfd):
+    tagging = Tagging(tmp_path / "parts.lance", lambda library, labels, refused: 1 / 0)
+    tagging.say(service.now().names[0], "a", "give")
+    why_not = learned_of(tagging, service.now())["why_not"]
+    assert why_not == "Learning from the tags failed (ZeroDivisionError)."
+    assert "ZeroDivisionError: division by zero" in capfd.readouterr().err
     tagging.close()
 
 

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -127,11 +128,13 @@ class Tagging:
         """
         labels, refused = self.kept()
         labels = {name: tag for name, tag in labels.items() if snapshot.row_of(name) is not None}
-        key = (id(snapshot), snapshot.version, tuple(sorted(labels.items())))
+        tags = set(labels.values())
+        told_no = sorted((name, tag) for name, tag in refused if tag in tags and name not in labels)
+        key = (id(snapshot), snapshot.version, tuple(sorted(labels.items())), tuple(told_no))
         with self._lock:
             if labels and key != self._key and not self._working:
                 self._working = True
-                self._worker.soon(self._learn, snapshot, labels, key)
+                self._worker.soon(self._learn, snapshot, labels, told_no, key)
             current = key == self._key
             learned, proposals, why_not = self._learned, self._proposals, self._why_not
             working = self._working
@@ -164,7 +167,9 @@ class Tagging:
             "written": len(written),
         }
 
-    def _learn(self, snapshot: Snapshot, labels: dict[str, str], key: Any) -> None:
+    def _learn(
+        self, snapshot: Snapshot, labels: dict[str, str], refused: list[tuple[str, str]], key: Any
+    ) -> None:
         learned: list[dict[str, Any]] = []
         proposals: list[Any] = []
         why_not = None
@@ -176,7 +181,7 @@ class Tagging:
                 raise CrosshapeError(
                     f"The page learns from tags for up to {query.EXACT:,} shapes; crosshape tag does for more."
                 )
-            found, proposals = (self._propose or propose)(snapshot.library, labels)
+            found, proposals = (self._propose or propose)(snapshot.library, labels, refused=refused)
             learned = [
                 {"tag": one.tag, "labelled": one.labelled, "ready_precision": one.ready_precision}
                 for one in found
@@ -185,7 +190,7 @@ class Tagging:
             why_not = str(error)
         except Exception as error:
             why_not = f"Learning from the tags failed ({type(error).__name__})."
-            raise
+            traceback.print_exc()  # a fault of ours: the page says that it happened, the terminal what
         finally:
             with self._lock:
                 self._key, self._working = key, False
