@@ -1412,6 +1412,30 @@ def test_the_next_best_tag_is_proposed_where_one_was_refused(service, tmp_path):
     tagging.close()
 
 
+def test_proposals_of_a_tag_are_told_however_many_others_there_are(service, tmp_path, monkeypatch):
+    monkeypatch.setattr("crosshape.page.tagging.SENT", 3)
+    now = service.now()
+    rest = [name for name in now.names if not name.startswith("chair/")]
+
+    def propose(library, labels, refused):
+        some = [Proposal(name, "a", 0.9, "ready", 0.97) for name in rest[:4]]
+        return [], some + [Proposal(name, "b", 0.9, "to review", 0.8) for name in rest[4:]]
+
+    tagging = Tagging(tmp_path / "parts.lance", propose)
+    monkeypatch.setattr(service, "tagging", tagging)
+    tagging.say("chair/chair_0.obj", "a", "give")
+    told = learned_of(tagging, now)
+    assert [one["tag"] for one in told["proposals"]] == ["a"] * 3 + ["b"] * 3
+    assert told["proposed"] == [{"tag": "a", "count": 4}, {"tag": "b", "count": 5}]
+    assert (told["ready"], told["total"], told["written"]) == (4, 9, 0)
+    monkeypatch.setattr("crosshape.page.tagging.SENT", 1)
+    of_b = client_of(service).get("/tags", params={"tag": "b"}).json()
+    assert [one["shape"]["name"] for one in of_b["proposals"]] == rest[4:5]
+    assert (of_b["ready"], of_b["total"]) == (0, 5) and of_b["proposed"] == told["proposed"]
+    assert client_of(service).get("/tags", params={"tag": "none"}).json()["proposals"] == []
+    tagging.close()
+
+
 def test_a_fault_in_learning_from_tags_is_said_on_the_page_and_in_the_terminal(service, tmp_path, capfd):
     tagging = Tagging(tmp_path / "parts.lance", lambda library, labels, refused: 1 / 0)
     tagging.say(service.now().names[0], "a", "give")

@@ -253,8 +253,9 @@ class ProposedTag(BaseModel):
 
 
 class Tags(BaseModel):
-    """Tags that were given, what was learned of them, the first 500 proposals of `total`, and the first 500 of
-    `written` tags that are in the library.
+    """Tags that were given, what was learned of them, and proposals, of one tag where one is asked for: the first 500
+    of those that are `ready`, of those to review (`total` without the `ready`) and of those that are in the library
+    (`written`). proposed: every tag that has any, and how many.
     """
 
     working: bool
@@ -262,6 +263,8 @@ class Tags(BaseModel):
     given: list[Given]
     learned: list[LearnedTag]
     proposals: list[ProposedTag]
+    proposed: list[Given]
+    ready: int
     total: int
     written: int
 
@@ -578,9 +581,11 @@ def create_app(service: Service, settings: GateSettings | None = None) -> Gate:
     # Tags
 
     @app.get("/tags", response_model=Tags, tags=["tags"])
-    def tags(now: Now) -> Any:
-        """The tags that were given, and those proposed for other shapes; learned in the background."""
-        return service.tagging.state(now)
+    def tags(now: Now, tag: Annotated[str, Query(max_length=1000)] = "") -> Any:
+        """The tags that were given, and those proposed for other shapes; learned in the background. tag: proposals of
+        this one alone.
+        """
+        return service.tagging.state(now, tag)
 
     @app.put("/tags", status_code=204, tags=["tags"])
     def say(now: Now, told: SaidTag) -> None:

@@ -27,7 +27,10 @@ from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
 from crosshape.page.review import harmless
 from crosshape.places import Address
-from crosshape.search.tags import said_tags
+from crosshape.search.tags import STATES, said_tags
+
+SENT = 500
+"""Proposals of each state that an answer holds."""
 
 WRITTEN = "in the library"
 """The state of a tag that `crosshape tag --write` kept and that nobody has accepted or refused yet."""
@@ -122,9 +125,9 @@ class Tagging:
         given = self.kept()[0].get(snapshot.names[row])
         return given, [] if given is not None else list(self.shown(snapshot)[row])
 
-    def state(self, snapshot: Snapshot) -> dict[str, Any]:
-        """The tags that were given, what was learned of them, and the proposals: those that are ready first, those
-        of the library last.
+    def state(self, snapshot: Snapshot, tag: str = "") -> dict[str, Any]:
+        """The tags that were given, what was learned of them, and the proposals, all or of one tag, at most SENT of
+        each state: those that are ready first, those of the library last.
         """
         labels, refused = self.kept()
         labels = {name: tag for name, tag in labels.items() if snapshot.row_of(name) is not None}
@@ -138,33 +141,44 @@ class Tagging:
             current = key == self._key
             learned, proposals, why_not = self._learned, self._proposals, self._why_not
             working = self._working
-        shown = []
+        found: list[tuple[int, str, float | None, str, float | None]] = []
         for one in proposals if labels else []:
             row = snapshot.row_of(one.name)
             if row is None or one.name in labels or (one.name, one.tag) in refused:
                 continue
-            if one.state == "not enough evidence":
-                continue
-            told = {"tag": one.tag, "score": one.score, "state": one.state, "precision": one.precision}
-            shown.append({"shape": snapshot.line(row), **told})
-        listed = {(one["shape"]["name"], one["tag"]) for one in shown}
-        written = [
-            {"shape": snapshot.line(row), "tag": tag, "score": None, "state": WRITTEN, "precision": None}
-            for row, tags in enumerate(self.shown(snapshot))
-            if tags and snapshot.names[row] not in labels
-            for tag in tags
-            if (snapshot.names[row], tag) not in listed
-        ]
+            if one.state != "not enough evidence":
+                found.append((row, one.tag, one.score, one.state, one.precision))
+        listed = {(row, word) for row, word, *_ in found}
+        for row, words in enumerate(self.shown(snapshot)):
+            if words and snapshot.names[row] not in labels:
+                found += [(row, word, None, WRITTEN, None) for word in words if (row, word) not in listed]
+        each = Counter(word for _, word, *_ in found)
+        asked = [one for one in found if not tag or one[1] == tag]
+        count = Counter(state for *_, state, _ in asked)
+        sent = []
+        for state in (*STATES, WRITTEN):
+            sent += [one for one in asked if one[3] == state][:SENT]
         return {
             "working": working and not current,
             "why_not": why_not if labels and current else None,
             "given": [
-                {"tag": tag, "count": count} for tag, count in sorted(Counter(labels.values()).items())
+                {"tag": word, "count": many} for word, many in sorted(Counter(labels.values()).items())
             ],
             "learned": learned if labels else [],
-            "proposals": shown[:500] + written[:500],
-            "total": len(shown),
-            "written": len(written),
+            "proposals": [
+                {
+                    "shape": snapshot.line(row),
+                    "tag": word,
+                    "score": score,
+                    "state": state,
+                    "precision": precision,
+                }
+                for row, word, score, state, precision in sent
+            ],
+            "proposed": [{"tag": word, "count": many} for word, many in sorted(each.items())],
+            "ready": count["ready"],
+            "total": len(asked) - count[WRITTEN],
+            "written": count[WRITTEN],
         }
 
     def _learn(

@@ -10,17 +10,17 @@ export async function say(id, tag, said) {
 }
 
 export async function tagging(root, { query, go }) {
-  const about = await library(), state = await ask("/tags");
+  const tag = query.get("tag") || "", about = await library(), state = await ask("/tags", { tag });
   document.title = `Tags in ${about.name} · crosshape`;
   let timer = 0;
   const close = () => clearTimeout(timer);
   const again = () => { timer = setTimeout(() => go(location.pathname + location.search, { replace: true, keep: true }), 1200); };
-  if (!state.given.length && !state.written) {
+  if (!state.given.length && !state.proposed.length) {
     root.append(empty("Tags", "Open a few shapes and give each a tag, three or more of every kind. Tags for the others are then proposed here, with the precision to expect."));
     return null;
   }
-  const tag = query.get("tag") || "", shown = state.proposals.filter((one) => !tag || one.tag === tag);
-  const tags = [...new Set([...state.learned, ...state.proposals].map((one) => one.tag))].sort();
+  const tags = [...new Set([...state.learned, ...state.proposed].map((one) => one.tag))].sort();
+  const many = { ready: state.ready, "to review": state.total - state.ready, "in the library": state.written };
   const change = (value) => go(`/tagging${value ? `?tag=${encodeURIComponent(value)}` : ""}`, { replace: true });
   root.append(
     h("div", { class: "head" }, h("h1", {}, "Tags"), h("span", { class: "soft numbers" }, [state.given.length && `${state.given.map((one) => `${one.tag} ${count(one.count)}`).join(" · ")} given`, `${count(state.total)} proposed`, state.written && `${count(state.written)} in the library to look at`].filter(Boolean).join(", "))),
@@ -31,9 +31,9 @@ export async function tagging(root, { query, go }) {
     root.append(h("p", { class: "row soft" }, h("span", { class: "spin" }), "Learning from the tags …"));
     again();
   } else if (state.why_not) root.append(h("p", { class: "verdict" }, state.why_not));
-  else if (!shown.length) root.append(empty("Nothing is proposed", "Give some more shapes a tag."));
+  else if (!state.proposals.length) root.append(empty("Nothing is proposed", "Give some more shapes a tag."));
   for (const [kind, words] of [["ready", "Ready"], ["to review", "To review"], ["in the library", "In the library"]]) {
-    const some = shown.filter((one) => one.state === kind);
+    const some = state.proposals.filter((one) => one.state === kind);
     if (!some.length) continue;
     const list = arrows(h("div", { class: "flow" }));
     for (const one of some.slice(0, 120)) {
@@ -57,7 +57,7 @@ export async function tagging(root, { query, go }) {
       card.addEventListener("keydown", (event) => { if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return; if (event.key === "a") act("give"); else if (event.key === "r") act("refuse"); });
       list.append(card);
     }
-    root.append(h("section", { "aria-label": words }, h("div", { class: "row" }, h("h2", {}, words), h("span", { class: "soft" }, `${count(some.length)}${some.length > 120 ? ", the first 120" : ""} · a accepts, r refuses`)), list));
+    root.append(h("section", { "aria-label": words }, h("div", { class: "row" }, h("h2", {}, words), h("span", { class: "soft" }, `${count(many[kind])}${many[kind] > 120 ? ", the first 120" : ""} · a accepts, r refuses`)), list));
   }
   return { close, focus: () => root.querySelector("a.tile")?.focus() };
 }
