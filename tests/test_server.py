@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 from crosshape.cli import main
 from crosshape.library.library import open_library
 from crosshape.page import layout
-from crosshape.page.catalogue import Kept, Snapshot, shape_id
+from crosshape.page.catalogue import Filters, Kept, Snapshot, shape_id
 from crosshape.page.gate import Bucket, Gate, GateSettings, is_loopback
 from crosshape.page.glb import write_glb
 from crosshape.page.jobs import Worker
@@ -412,6 +412,23 @@ def test_searches_answered_together_are_those_answered_alone(service, random):
     for i, found in answers.items():
         assert int(found.argmax()) == i % 7 and found.shape == (12,)
     assert len(answers) == 40
+
+
+def test_a_filter_that_leaves_out_what_is_like_it_does_not_make_nothing_like_it(service, monkeypatch):
+    now = service.now()
+    what = [service.named(now, 0)]
+    best = service.like(now, what, 1, "both", Filters()).hits[0].score
+    narrow = min(
+        (Filters(folder=folder) for folder, _ in now.folders),
+        key=lambda where: service.like(now, what, 1, "both", where).hits[0].score,
+    )
+    left = service.like(now, what, 1, "both", narrow).hits[0].score
+    assert left < best
+    for low, said in (((left + best) / 2, False), (best + 0.1, True)):
+        monkeypatch.setattr(query, "usual_scores", lambda *_, low=low: query.Usual(np.full(30, low)))
+        answer = service.like(now, what, 3, "both", narrow)
+        assert answer.nothing_like_this is said and len(answer.hits) == 3
+    assert service.like(now, what, 3, "both", Filters()).nothing_like_this
 
 
 @pytest.fixture

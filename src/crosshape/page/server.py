@@ -105,7 +105,9 @@ class Hit(ShapeLine):
 
 
 class Usual(BaseModel):
-    """What best scores shapes of this library get among themselves: below `low`, nothing like the query is here."""
+    """What best scores shapes of this library get among themselves: below `low`, nothing like the query is here. Not
+    told where filters leave out what is like it.
+    """
 
     low: float
     middle: float
