@@ -217,6 +217,27 @@ def test_a_file_is_dragged_in_a_neighbour_followed_and_back_works(page, parts):
     page.wait("return location.pathname === '/' && document.querySelectorAll('main a.tile').length === 11")
 
 
+def test_of_many_that_are_like_one_each_has_its_place(page):
+    """The answer is made longer on its way: the library is small."""
+    page.open(f"/shape/{shape_id('mug/mug_0.stl')}")
+    page.js("""const plain = window.fetch;
+        window.fetch = async (address, options) => {
+          const answer = await plain(address, options);
+          if (!String(address).includes("top=200")) return answer;
+          const body = await answer.json(), some = body.hits;
+          body.hits = Array.from({ length: 200 }, (_, i) => ({ ...some[i % some.length], name: `hit ${i + 1}` }));
+          return new Response(JSON.stringify(body));
+        };""")
+    page.js(
+        "[...document.querySelectorAll('a.button')].find((a) => a.textContent === 'Similar to this').click()"
+    )
+    page.wait("return location.search.startsWith('?like=') && !!document.querySelector('main a.tile')")
+    assert page.names()[0] == "hit 1"
+    down = "scrollTo(0, document.documentElement.scrollHeight);"
+    page.wait(down + "return !!document.querySelector('main a.tile[title=\"hit 200\"]')")
+    assert "hit 100" not in page.names()
+
+
 def test_a_picture_is_brought_and_what_cannot_be_read_is_said(page, tmp_path):
     from PIL import Image, ImageDraw
 
@@ -366,6 +387,9 @@ def test_tags_are_given_and_accepted(page, parts):
 
 def test_tags_of_the_library_narrow_the_grid_and_are_accepted_or_refused(page, parts):
     parts.with_name("parts.lance.tags.json").unlink(missing_ok=True)  # what was said of mugs until now
+    page.open("/tagging?tag=cup")
+    page.wait("return document.querySelectorAll('.proposal').length === 2")
+    assert "In the library" in page.text() and "2 · a accepts" in page.text()
     page.open("/?tag=cup")
     page.wait("return document.querySelectorAll('main a.tile').length === 2")
     assert page.js("return document.querySelector('select[aria-label=Tag]').value") == "cup"

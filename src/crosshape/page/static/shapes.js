@@ -26,9 +26,9 @@ export async function shapes(root, { query, go }) {
   let load, first = null;
   if (like) {
     const answer = remembered("/search", { id: like, top: 200, ...wanted });
-    load = async () => {
+    load = async (offset, limit) => {
       const found = await answer;
-      return { total: found.hits.length, shapes: found.hits, note: found.note };
+      return { total: found.hits.length, shapes: found.hits.slice(offset, offset + limit), note: found.note };
     };
     first = await answer;
   } else {
@@ -40,7 +40,7 @@ export async function shapes(root, { query, go }) {
   const head = like
     ? h("div", { class: "brought" }, h("a", { href: `/shape/${like}` }, thumb(first.query, about.views)), h("div", {}, h("h1", {}, `Like ${base(first.query.name)}`), told))
     : h("div", { class: "head" }, h("h1", {}, "Shapes"), told);
-  root.append(head, filters(about, wanted, like ? null : sort, change), (like && note_of(await load())) || "", grid.root);
+  root.append(head, filters(about, wanted, like ? null : sort, change), (like && note_of(first)) || "", grid.root);
   const total = await grid.begin();
   const narrowed = FILTERS.some((key) => wanted[key]);
   told.textContent = like ? (total === about.shapes - 1 ? "all other shapes, the most like it first" : `the ${count(total)} shapes most like it`) : narrowed ? `${count(total)} of ${count(about.shapes)}` : `${count(total)} in ${about.name}`;
