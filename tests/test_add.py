@@ -358,6 +358,29 @@ def test_links_that_are_not_followed_are_said(
     assert "the path of the shapes is empty" in capsys.readouterr().err
 
 
+def test_files_of_formats_that_are_not_read_are_counted(
+    tmp_path: Path, inline: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shapes, path = tmp_path / "shapes", str(tmp_path / "parts.lance")
+    write_box(shapes / "a.off")
+    for name in ("a.fbx", "sub/B.FBX", "c.blend", "old.zip", "old/d.fbx", "._a.fbx", ".trash/e.fbx", "a.mtl"):
+        (shapes / name).parent.mkdir(exist_ok=True)
+        (shapes / name).write_bytes(b"what it holds is not looked at")
+    many = ".fbx 3, .blend 1 (export them as GLB or OBJ), .zip 1 (unpack them)"
+    words = f"5 files of formats that are not read: {many}.\n"
+    assert main(["add", str(shapes), path, *OPTIONS]) == 0
+    out, err = capsys.readouterr()
+    assert "(1 found = 1 added" in out and words in err
+    assert main(["check", str(shapes), "--workers", "1"]) == 0
+    assert words in capsys.readouterr().err
+    assert main(["add", str(shapes), path, "--json", "--exclude", "old"]) == 0
+    assert json.loads(capsys.readouterr().out)["unread"] == {".fbx": 2, ".blend": 1, ".zip": 1}
+    (shapes / "a.off").unlink()
+    for command in (["add", str(shapes), path], ["check", str(shapes)]):
+        assert main(command) == 1
+        assert words in capsys.readouterr().err
+
+
 def test_files_of_some_names_are_left_out(
     tmp_path: Path, inline: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -436,7 +459,7 @@ def test_the_command(tmp_path: Path, inline: None, capsys: pytest.CaptureFixture
     assert main(["add", str(shapes), path, "--json"]) == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == {"path": str(shapes / "empty\x1b[31m.off"), "reason": "empty file (0 bytes)"}
-    assert list(lines[1]) == ["found", "added", "updated", "unchanged", "skipped", "seconds"]
+    assert list(lines[1]) == ["found", "added", "updated", "unchanged", "skipped", "seconds", "unread"]
     assert [lines[1][key] for key in list(lines[1])[:5]] == [4, 0, 0, 3, 1]
     assert main(["add", str(shapes), path]) == 1
     assert capsys.readouterr().err == f"{shapes}/empty\\x1b[31m.off was skipped: empty file (0 bytes)\n"

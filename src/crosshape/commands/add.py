@@ -7,7 +7,8 @@
 
 SHAPES is a folder (searched with all folders below it) or one file. LIBRARY is made where it is not there.
 A file is known by its size and time of change (--rehash: by its content); what changed is read again. One
-bad file never stops the others: it is listed with its reason, and the exit status is 1. A stopped run goes on
+bad file never stops the others: it is listed with its reason, and the exit status is 1. Files of formats that are not
+read, as .fbx and .zip, are counted (unread). A stopped run goes on
 where it was when it is started again. Files that --exclude leaves out are not looked at, and what the library has of
 them stays. A PATTERN is compared with the whole name below SHAPES and with that of each folder above it: drafts is
 the folder at the top, '*/drafts' is any further down.
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.library.parts import parse_part
     from crosshape.search.query import run_named
     from crosshape.settings import Limits, PrepareSettings
-    from crosshape.shapes.files import excluded_words, links_words
+    from crosshape.shapes.files import excluded_words, links_words, unread_words
 
     chosen = {
         name: getattr(options, name)
@@ -149,6 +150,8 @@ def run(options: argparse.Namespace) -> int:
         )
     if report.unfollowed:
         say(links_words([Path(path) for path in report.unfollowed]))
+    if report.unread:
+        say(unread_words(report.unread))
     if options.exclude:
         say(excluded_words(report.excluded))
     if part is None:

@@ -51,7 +51,14 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.console import Progress, duration, print_json, print_line, printable, say
     from crosshape.errors import MOST_WORKERS, CrosshapeError, UsageError, check_count
     from crosshape.settings import Limits
-    from crosshape.shapes.files import FORMATS, excluded_words, find_shapes, links_words
+    from crosshape.shapes.files import (
+        FORMATS,
+        counted_suffixes,
+        excluded_words,
+        find_shapes,
+        links_words,
+        unread_words,
+    )
 
     for name in ("max_faces", "max_bytes", "workers"):
         value = getattr(options, name)
@@ -61,11 +68,13 @@ def run(options: argparse.Namespace) -> int:
     limits = dataclasses.replace(Limits(), max_faces=options.max_faces, max_bytes=options.max_bytes)
     away: list[Path] = []
     excluded: list[Found] = []
-    found = find_shapes(options.shapes, away, options.exclude, excluded)
+    unread: list[Found] = []
+    found = find_shapes(options.shapes, away, options.exclude, excluded, unread)
     if not found and excluded:
         raise CrosshapeError(f"nothing of {options.shapes} is left to check: {excluded_words(len(excluded))}")
     if not found:
-        more = f" {links_words(away)}" if away else ""
+        more = f" {unread_words(counted_suffixes(unread))}" if unread else ""
+        more += f" {links_words(away)}" if away else ""
         raise CrosshapeError(f"{options.shapes} holds no shapes; known are {' '.join(FORMATS)}.{more}")
     progress = Progress("checking", len(found), "files")
     loaded = noted = 0
@@ -89,6 +98,8 @@ def run(options: argparse.Namespace) -> int:
     )
     if away:
         say(links_words(away))
+    if unread:
+        say(unread_words(counted_suffixes(unread)))
     if options.exclude:
         say(excluded_words(len(excluded)))
     return 0 if loaded == len(found) else 1

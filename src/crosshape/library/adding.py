@@ -44,7 +44,8 @@ class AddReport:
 
     `moved` says which shapes, old name to new name, were found again as another file of the folder: unchanged.
     `unfollowed` are links to folders, or out of the folder, that were not followed; they are not counted, nor are the
-    `excluded` files, which were left out by their names.
+    `excluded` files, which were left out by their names, nor the `unread` ones (suffix -> how many), whose formats are
+    not read.
     """
 
     found: int = 0
@@ -56,6 +57,7 @@ class AddReport:
     seconds: float = 0.0
     excluded: int = 0
     moved: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = f"{self.added:,} added, {self.updated:,} updated, {self.unchanged:,} unchanged"
@@ -122,7 +124,7 @@ def add(
     """
     from crosshape.library.library import create_library, writing
     from crosshape.library.parts import parse_part
-    from crosshape.shapes.files import find_shapes
+    from crosshape.shapes.files import counted_suffixes, find_shapes
 
     start = time.monotonic()
     limits = limits or Limits()
@@ -130,11 +132,14 @@ def add(
     prefix = _folder(prefix)
     unfollowed: list[Path] = []
     excluded: list[Found] = []
-    found = find_shapes(shapes, unfollowed, exclude, excluded)
+    unread: list[Found] = []
+    found = find_shapes(shapes, unfollowed, exclude, excluded, unread)
     if not found:
-        raise CrosshapeError(_nothing_found(Path(shapes), unfollowed, excluded))
+        raise CrosshapeError(_nothing_found(Path(shapes), unfollowed, excluded, unread))
     if share:
-        found, excluded = ([one for one in some if prefix + one.name in share] for some in (found, excluded))
+        found, excluded, unread = (
+            [one for one in some if prefix + one.name in share] for some in (found, excluded, unread)
+        )
     open_one = create_library(library, settings or PrepareSettings())
     if settings is not None:
         _check_settings(open_one, settings)
@@ -155,6 +160,7 @@ def add(
         seconds=time.monotonic() - start,
         excluded=len(excluded),
         moved=moved,
+        unread=counted_suffixes(unread),
     )
     return open_one
 
@@ -450,13 +456,14 @@ def _check_settings(library: Library, wanted: PrepareSettings) -> None:
             )
 
 
-def _nothing_found(path: Path, unfollowed: list[Path], excluded: list[Found]) -> str:
-    from crosshape.shapes.files import FORMATS, excluded_words, links_words
+def _nothing_found(path: Path, unfollowed: list[Path], excluded: list[Found], unread: list[Found]) -> str:
+    from crosshape.shapes.files import FORMATS, counted_suffixes, excluded_words, links_words, unread_words
 
     if excluded:
         return f"nothing of {path} is left to add: {excluded_words(len(excluded))}"
     known = ", ".join(sorted(FORMATS))
     if path.is_file():
         return f"{path} is not a shape file. Known are {known}."
-    more = f" {links_words(unfollowed)}" if unfollowed else ""
+    more = f" {unread_words(counted_suffixes(unread))}" if unread else ""
+    more += f" {links_words(unfollowed)}" if unfollowed else ""
     return f"{path} holds no shape files, also not in the folders below it. Known are {known}.{more}"

@@ -13,7 +13,8 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -43,6 +44,18 @@ FORMATS: dict[str, str] = {
     ".pts": "cloud",
 }
 """Suffix (in any case) -> what such a file holds."""
+
+UNREAD: dict[str, str] = {
+    **dict.fromkeys(
+        ".fbx .blend .dae .usd .usda .usdc .usdz .max .ma .mb .c4d .skp .3ds .x3d .wrl".split(),
+        "export them as GLB or OBJ",
+    ),
+    **dict.fromkeys(
+        ".igs .iges .sldprt .sldasm .ipt .catpart .prt .x_t .dwg .dxf".split(), "export them as STEP or STL"
+    ),
+    **dict.fromkeys(".zip .7z .rar .tar .gz".split(), "unpack them"),
+}
+"""Suffix (in any case) of a format that is not read -> what to do with such files."""
 
 LARGEST = 1e30
 """Coordinates and extents lie between 1 / LARGEST and LARGEST, so that areas stay finite."""
@@ -87,6 +100,7 @@ def find_shapes(
     unfollowed: list[Path] | None = None,
     exclude: Sequence[str] = (),
     excluded: list[Found] | None = None,
+    unread: list[Found] | None = None,
 ) -> list[Found]:
     """All files with a known suffix in a folder and below it, sorted by name; or the one file that is named.
 
@@ -94,8 +108,8 @@ def find_shapes(
     folders never; those that were not are added to `unfollowed`. A folder below that may not be read is among
     the results, so that it is not overlooked in silence: it loads as an UnreadableShape. What has a name, or lies
     in a folder of a name, that matches a shell pattern of `exclude` is left out and added to `excluded`; * stands
-    for / too. Raises CrosshapeError where the path does not exist, may not be read or, for a single file, has no
-    known suffix; UsageError for an empty path or pattern.
+    for / too. Files of formats that are not read (UNREAD) are added to `unread`. Raises CrosshapeError where the path
+    does not exist, may not be read or, for a single file, has no known suffix; UsageError for an empty path or pattern.
     """
     if not os.fspath(path):
         raise UsageError("the path of the shapes is empty; name a folder or a file, '.' for this folder.")
@@ -111,6 +125,7 @@ def find_shapes(
     real = os.path.realpath(top)
     found = [] if is_folder else [Found(top, _name(top.name))]
     away: list[Path] = []
+    foreigners: list[Found] = []
     folders = [""] if is_folder else []
     while folders:
         below = folders.pop()
@@ -124,10 +139,11 @@ def find_shapes(
             continue
         for entry in listed:
             name = f"{below}/{entry.name}" if below else entry.name
+            suffix = os.path.splitext(entry.name)[1].lower()
             if entry.is_dir(follow_symlinks=False):
                 if not entry.name.startswith(".") and not entry.name.endswith(".lance"):
                     folders.append(name)
-            elif os.path.splitext(entry.name)[1].lower() in FORMATS and not entry.name.startswith("._"):
+            elif suffix in FORMATS and not entry.name.startswith("._"):
                 if entry.is_symlink():
                     target = os.path.realpath(entry.path)
                     if os.path.isdir(target) or not target.startswith(os.path.join(real, "")):
@@ -136,11 +152,15 @@ def find_shapes(
                 found.append(Found(Path(top, name), _name(name)))
             elif entry.is_symlink() and entry.is_dir() and not entry.name.startswith("."):
                 away.append(Path(top, name))
+            elif suffix in UNREAD and not entry.is_symlink() and not entry.name.startswith("._"):
+                foreigners.append(Found(Path(top, name), _name(name)))
     found.sort(key=lambda item: item.name)
     if unfollowed is not None:
         unfollowed.extend(one for one in sorted(away) if not unwanted(one.relative_to(top).as_posix()))
     if excluded is not None:
         excluded.extend(item for item in found if unwanted(item.name))
+    if unread is not None:
+        unread.extend(item for item in foreigners if not unwanted(item.name))
     return [item for item in found if not unwanted(item.name)]
 
 
@@ -171,6 +191,22 @@ def links_words(unfollowed: Sequence[Path]) -> str:
 def excluded_words(count: int) -> str:
     """What a user is told of files that `find_shapes` left out."""
     return f"{count:,} file{' was' if count == 1 else 's were'} left out (--exclude)."
+
+
+def counted_suffixes(files: Sequence[Found]) -> dict[str, int]:
+    """How many files have each suffix, most first."""
+    counts = Counter(one.path.suffix.lower() for one in files)
+    return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+
+
+def unread_words(unread: Mapping[str, int]) -> str:
+    """What a user is told of files of formats that are not read, counted by suffix."""
+    count = sum(unread.values())
+    shown: dict[str, list[str]] = {}
+    for suffix, number in unread.items():
+        shown.setdefault(UNREAD[suffix], []).append(f"{suffix} {number:,}")
+    kinds = ", ".join(f"{', '.join(some)} ({advice})" for advice, some in shown.items())
+    return f"{count:,} file{'' if count == 1 else 's'} of formats that are not read: {kinds}."
 
 
 def encodable(text: str) -> bool:
