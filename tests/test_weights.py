@@ -37,10 +37,22 @@ def test_they_are_small_and_say_what_they_are():
 
 
 def test_a_library_is_embedded_and_searched_without_training(made_folder, tmp_path, capsys):
-    path = tmp_path / "parts.lance"
-    crosshape.add(made_folder, path, settings=PrepareSettings(views=3, image_size=112), workers=1)
+    """Each step says the next one, and the model is named beside its fingerprint."""
+    path = tmp_path / "my parts.lance"
+    small = ["--views", "3", "--image-size", "112", "--workers", "1"]
+    assert main(["add", str(made_folder), str(path), *small]) == 0
+    assert f"Next: crosshape embed modelnet40 '{path}'\n" in capsys.readouterr().err
+    assert main(["search", str(path), "mug/mug_1.stl"]) == 1
+    assert "embed modelnet40 '" in (err := capsys.readouterr().err) and "a run of your own" in err
     assert main(["embed", "modelnet40", str(path)]) == 0
-    assert "12 of 12 shapes embedded" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    mark = f"modelnet40 ({load_model('modelnet40').fingerprint})"
+    assert f"12 of 12 shapes embedded by model {mark} in" in out
+    assert f"Next: crosshape search '{path}' SHAPE, or crosshape serve '{path}'\n" in err
+    assert main(["info", str(path)]) == 0
+    assert f"features       {mark} 12\n" in capsys.readouterr().out
+    assert main(["add", str(made_folder), str(path)]) == 0 and main(["embed", "modelnet40", str(path)]) == 0
+    assert "Next" not in capsys.readouterr().err
     assert main(["search", str(path), str(made_folder / "mug" / "mug_1.stl"), "--top", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "mug/mug_1.stl"
     assert open_library(path).models() == {load_model("modelnet40").fingerprint: 12}

@@ -84,6 +84,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.search.query import run_named
     from crosshape.settings import Limits, PrepareSettings
     from crosshape.shapes.files import excluded_words, links_words, unread_words
+    from crosshape.shipped import first_model
 
     chosen = {
         name: getattr(options, name)
@@ -158,7 +159,10 @@ def run(options: argparse.Namespace) -> int:
         if gone := library.missing(options.shapes):
             what = command("remove", library.path, "--missing")
             say(f"{len(gone):,} shapes of the library have no file there any more. To remove them: {what}")
-        if len(library.models()) > 1:
+        first = first_model(library.settings.image_size)
+        if first and not options.json and set(library.models()) == {None}:
+            say(f"Next: {command('embed', first, library.path)}")
+        elif len(library.models()) > 1:
             say(
                 f"Not all shapes have features of one model: {command('embed', run_named(library), library.path)}"
             )

@@ -31,11 +31,13 @@ def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from crosshape.console import Progress, duration, print_json, printable, say
+    from crosshape.errors import command
     from crosshape.learning.run import unfinished
     from crosshape.library.embedding import embed
     from crosshape.library.library import open_library
     from crosshape.library.parts import parse_part
     from crosshape.networks.model import load_model
+    from crosshape.shipped import model_words
 
     start = time.monotonic()
     part = parse_part(options.part)
@@ -50,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         library.refresh()
         ready = library.models()[model.fingerprint]
         say(
-            f"{ready:,} of {len(library):,} shapes have features of model {model.fingerprint}; "
+            f"{ready:,} of {len(library):,} shapes have features of model {model_words(model.fingerprint)}; "
             "run the same command again to go on."
         )
         raise
@@ -63,8 +65,12 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(
             f"{printable(options.library)}: {count:,} of {mine:,} shapes"
-            f"{f' (part {part})' if part else ''} embedded by model {model.fingerprint} in {duration(seconds)}"
+            f"{f' (part {part})' if part else ''} embedded by model "
+            f"{model_words(model.fingerprint)} in {duration(seconds)}"
         )
+        if count and part is None:
+            look = command("search", library.path, "SHAPE"), command("serve", library.path)
+            say(f"Next: {look[0]}, or {look[1]}")
     return 0
 
 

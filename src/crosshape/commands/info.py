@@ -25,12 +25,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from crosshape.console import print_json, printable
     from crosshape.places import located
+    from crosshape.shipped import model_words
 
     place = located(options.what)
     facts = about_path(place) if isinstance(place, Path) else about_library(place)
     if options.json:
         print_json(facts)
         return 0
+    if facts["kind"] == "library":
+        facts["features"] = {model_words(model): count for model, count in facts["features"].items()}
     width = max(map(len, facts))
     for name, value in facts.items():
         if name == "validation" and isinstance(value, dict) and isinstance(value.get("figures"), list):

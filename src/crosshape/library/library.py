@@ -34,6 +34,7 @@ from crosshape.errors import CrosshapeError, UsageError, command
 from crosshape.files import parse_json
 from crosshape.places import Address, located
 from crosshape.settings import FEATURES, PrepareSettings
+from crosshape.shipped import first_model, model_words
 
 if TYPE_CHECKING:
     import lance
@@ -578,8 +579,10 @@ class Library:
             )
         counts = [(-count, model) for model, count in self.models().items() if model is not None]
         if not counts:
+            first = first_model(self.settings.image_size) if run == "RUN" else None
+            own = f", or with a run of your own in place of {first}" if first else ""
             raise CrosshapeError(
-                f"{self.path} has no features yet. Make them: {command('embed', run, self.path)}"
+                f"{self.path} has no features yet. Make them: {command('embed', first or run, self.path)}{own}"
             )
         count, model = min(counts)
         return model, -count
@@ -642,12 +645,13 @@ class Library:
         others = sorted(model for model in models if model and model != wanted)
         if others and wanted not in models:
             raise CrosshapeError(
-                f"{self.path} was embedded by model {', '.join(others)}, this run is {wanted}. "
+                f"{self.path} was embedded by model {', '.join(map(model_words, others))}, this run is "
+                f"{model_words(wanted)}. "
                 f"Embed again: {again}"
             )
         if (others or missing) and not partly:
-            parts = [f"{models[wanted]:,} of {len(self):,} shapes by model {wanted}"]
-            parts += [f"{models[model]:,} by {model}" for model in others]
+            parts = [f"{models[wanted]:,} of {len(self):,} shapes by model {model_words(wanted)}"]
+            parts += [f"{models[model]:,} by {model_words(model)}" for model in others]
             parts += [f"{missing:,} not yet"] if missing else []
             raise CrosshapeError(
                 f"{self.path} was embedded only in part: {', '.join(parts)}. Finish it: {again}"

@@ -20,6 +20,7 @@ import numpy as np
 from crosshape.errors import CrosshapeError, UnreadableShape, UsageError, command
 from crosshape.places import Address
 from crosshape.settings import FEATURES
+from crosshape.shipped import model_words
 from crosshape.tasks.retrieval import unit
 
 if TYPE_CHECKING:
@@ -272,7 +273,8 @@ def left_out(library: Library) -> tuple[str, int]:
         return "", 0
     again = command("embed", run_named(library), library.path)
     return (
-        f"{total - count:,} of {total:,} shapes are left out, for they have no features of model {model} yet. "
+        f"{total - count:,} of {total:,} shapes are left out, for they have no features of model "
+        f"{model_words(model)} yet. "
         f"Make them: {again}"
     ), total - count
 
@@ -477,7 +479,7 @@ def library_model(
         name: str | None = model.source or "RUN"
     else:
         name = os.fspath(model) if model is not None else library.model_source(fingerprint)
-        was = f"{library.path} was embedded by model {fingerprint}"
+        was = f"{library.path} was embedded by model {model_words(fingerprint)}"
         if name is None:
             raise CrosshapeError(f"{was}, and not from a folder. Give its run with --model RUN.")
         folder = SHIPPED / name if model is None and name in shipped() else Path(name)
@@ -486,7 +488,7 @@ def library_model(
         loaded = load_model(folder)
     if loaded.fingerprint != fingerprint:
         raise CrosshapeError(
-            f"{library.path} was embedded by model {fingerprint}, {name} is {loaded.fingerprint}. "
+            f"{library.path} was embedded by model {model_words(fingerprint)}, {name} is {loaded.fingerprint}. "
             f"Embed again: {command('embed', name, library.path)}"
         )
     return loaded
@@ -521,7 +523,7 @@ def _named(library: Library, name: str) -> Sought:
 def without(library: Library, name: str) -> str:
     """What is said of a shape that cannot be asked for yet."""
     return (
-        f"'{name}' has no features of model {_embedded_by(library)} yet. "
+        f"'{name}' has no features of model {model_words(_embedded_by(library))} yet. "
         f"Make them: {command('embed', run_named(library), library.path)}"
     )
 
