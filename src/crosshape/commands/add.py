@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.library.parts import parse_part
     from crosshape.search.query import run_named
     from crosshape.settings import Limits, PrepareSettings
-    from crosshape.shapes.files import excluded_words, links_words, unread_words
+    from crosshape.shapes.files import UPRIGHT, excluded_words, links_words, unread_words
     from crosshape.shipped import first_model
 
     chosen = {
@@ -101,6 +101,7 @@ def run(options: argparse.Namespace) -> int:
     if chosen:
         kept = open_library(options.library).settings if is_library(options.library) else PrepareSettings()
         settings = dataclasses.replace(kept, **chosen)
+    made = not is_library(options.library)
     signal.signal(signal.SIGTERM, _stop)
     if not _compiled():
         say("The renderer is compiled first; this happens once and takes some seconds.")
@@ -155,6 +156,13 @@ def run(options: argparse.Namespace) -> int:
         say(unread_words(report.unread))
     if options.exclude:
         say(excluded_words(report.excluded))
+    if made and options.up is None:
+        formats = library.facts()["format"].to_pylist()
+        if count := sum(one not in UPRIGHT for one in formats):
+            say(
+                f"{count:,} of {len(formats):,} shapes were taken as Z up, as their formats do not say; if they lie on "
+                "their side in crosshape serve, start anew with --up y."
+            )
     if part is None:
         if gone := library.missing(options.shapes):
             what = command("remove", library.path, "--missing")

@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
+from crosshape.errors import CrosshapeError, UnreadableShape, UsageError, command
 from crosshape.settings import Limits, PrepareSettings
 
 if TYPE_CHECKING:
@@ -142,7 +142,11 @@ def add(
         )
     open_one = create_library(library, settings or PrepareSettings())
     if settings is not None:
-        _check_settings(open_one, settings)
+        words = [
+            *(["--prefix", prefix] if prefix else []),
+            *(w for one in exclude for w in ("--exclude", one)),
+        ]
+        _check_settings(open_one, settings, shapes, words)
     with writing(open_one.path):
         gone = open_one.missing(shapes) if Path(shapes).is_dir() else []
         work = _plan(found, gone, open_one, prefix, limits, rehash, workers, progress)
@@ -445,14 +449,22 @@ def _folder(prefix: str) -> str:
     return "/".join(parts) + "/"
 
 
-def _check_settings(library: Library, wanted: PrepareSettings) -> None:
+def _check_settings(
+    library: Library, wanted: PrepareSettings, shapes: str | os.PathLike[str], more: Sequence[str]
+) -> None:
+    """Raises CrosshapeError where a library was made with other settings; `more` words belong to the command again."""
     for name, value in dataclasses.asdict(wanted).items():
         kept = getattr(library.settings, name)
         if kept != value:
-            option = name.replace("_", "-")
+            usual = dataclasses.asdict(PrepareSettings())
+            for one, number in dataclasses.asdict(wanted).items():
+                if number != usual[one]:
+                    more = [*more, f"--{one.replace('_', '-')}", str(number)]
+            stem, dot, suffix = str(library.path).rpartition(".lance")
+            new = f"{stem}-{value}{dot}{suffix}" if stem and not suffix else f"{library.path}-{value}"
             raise CrosshapeError(
-                f"{library.path} was made with {name} = {kept}, not {value}. "
-                f"Leave out --{option}, or add the shapes to a new library."
+                f"{library.path} was made with {name} = {kept}, not {value}. Leave out --{name.replace('_', '-')}, or "
+                f"add the shapes to a new library: {command('add', shapes, new, *more)}"
             )
 
 

@@ -45,6 +45,9 @@ FORMATS: dict[str, str] = {
 }
 """Suffix (in any case) -> what such a file holds."""
 
+UPRIGHT = ("glb", "gltf", "3mf", "step", "stp")
+"""Formats that say, or in which it is the custom, which axis points up."""
+
 UNREAD: dict[str, str] = {
     **dict.fromkeys(
         ".fbx .blend .dae .usd .usda .usdc .usdz .max .ma .mb .c4d .skp .3ds .x3d .wrl".split(),
