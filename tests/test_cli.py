@@ -237,6 +237,25 @@ def one_screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     return one
 
 
+def test_names_in_a_table_fit_the_terminal_and_stay_whole_elsewhere(monkeypatch, capsys):
+    rows = [
+        [1, 0.5, "Vehicles (from Marketplace)/SM_Truck_Body_LOD0_final_v2.obj", "a.obj"],
+        [2, 0.25, "b.obj", "c"],
+    ]
+    table = ["rank", "score", "name", "like"], rows, ["name", "like"]
+    console.print_table(*table)
+    assert rows[0][2] in capsys.readouterr().out
+    screen = one_screen(monkeypatch)
+    console.print_table(*table)
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) == 60 and len(lines) == 4
+    assert "…" in lines[2] and lines[2].endswith("LOD0_final_v2.obj  a.obj") and "b.obj" in lines[3]
+    assert console.shortened("a_very_long_name.obj", 12) == "a_very…e.obj"
+    monkeypatch.setenv("COLUMNS", "10")
+    console.print_table(*table)
+    assert "Vehicl…2.obj" in screen.getvalue()
+
+
 def test_the_progress_line_takes_one_row(monkeypatch):
     screen = one_screen(monkeypatch)
     bar = console.Progress("training", 3)

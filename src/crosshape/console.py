@@ -65,9 +65,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on standard output; numbers to the right, words to the left."""
+LEAST = 12
+"""Characters that a shortened name keeps."""
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], names: Sequence[str] = ()) -> None:
+    """A table on standard output; numbers to the right, words to the left.
+
+    Columns called `names` hold names: in a terminal the long ones are shortened in the middle, so that a row is a line.
+    """
     cells = [[_cell(value) for value in row] for row in rows]
+    if names and sys.stdout.isatty():
+        cells = _narrowed(head, cells, names, _columns(sys.stdout))
     widths = [max([len(h), *(len(row[i]) for row in cells)]) for i, h in enumerate(head)]
     right = [
         bool(rows) and all(isinstance(row[i], int | float) or row[i] is None for row in rows)
@@ -79,6 +88,30 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         return "  ".join(parts).rstrip()
 
     print_line("\n".join(map(line, (head, ["-" * w for w in widths], *cells))))
+
+
+def _narrowed(
+    head: Sequence[str], cells: list[list[str]], names: Sequence[str], columns: int
+) -> list[list[str]]:
+    """The cells of a table whose names are shortened to what fits a line, the longest first, or to LEAST."""
+    widths = [max([len(h), *(len(row[i]) for row in cells)]) for i, h in enumerate(head)]
+    flexible = [i for i, h in enumerate(head) if h in names]
+    while sum(widths) + 2 * (len(head) - 1) > columns:
+        widest = max(flexible, key=lambda i: widths[i])
+        if widths[widest] <= LEAST:
+            break
+        widths[widest] -= 1
+    return [
+        [shortened(cell, widths[i]) if i in flexible else cell for i, cell in enumerate(row)] for row in cells
+    ]
+
+
+def shortened(text: str, length: int) -> str:
+    """A text of at most so many characters, with … for what is left out of its middle."""
+    if len(text) <= length:
+        return text
+    end = (length - 1) // 2
+    return f"{text[: length - 1 - end]}…{text[len(text) - end :]}"
 
 
 def _cell(value: Any) -> str:
@@ -127,7 +160,7 @@ class Progress:
         filled = 24 * self.done // max(self.total, 1)
         bar = "━" * filled + "╌" * (24 - filled)
         text = f"{self.what} {bar} {self.done}/{self.total}  {rate:.1f} {self.unit}/s  {left} left  {note}"
-        Progress.drawn = text.rstrip()[: max(_columns() - 1, 1)]  # _CLEAR empties one row only
+        Progress.drawn = text.rstrip()[: max(_columns(sys.stderr) - 1, 1)]  # _CLEAR empties one row only
         sys.stderr.write(f"{_CLEAR}{Progress.drawn}")
         sys.stderr.flush()
 
@@ -152,9 +185,9 @@ def _aside(stream: TextIO) -> Iterator[None]:
         sys.stderr.flush()
 
 
-def _columns() -> int:
-    """How wide the terminal of standard error is."""
+def _columns(stream: TextIO) -> int:
+    """How wide the terminal of a stream is."""
     with contextlib.suppress(OSError, ValueError):
-        if columns := os.get_terminal_size(sys.stderr.fileno()).columns:
+        if columns := os.get_terminal_size(stream.fileno()).columns:
             return columns
     return shutil.get_terminal_size().columns

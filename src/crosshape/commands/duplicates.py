@@ -83,9 +83,8 @@ def run(options: argparse.Namespace) -> int:
         for pair in pairs:
             print_json(_line(pair))
     elif pairs:
-        print_table(
-            ["kind", "shape", "its copy", "evidence"], [[p.kind, p.a, p.b, p.evidence()] for p in pairs]
-        )
+        rows = [[p.kind, p.a, p.b, p.evidence()] for p in pairs]
+        print_table(["kind", "shape", "its copy", "evidence"], rows, names=["shape", "its copy"])
     count = len({pair.a for pair in pairs})
     say(
         f"{len(library):,} shapes, {count:,} of them have copies: {len(pairs):,} copies in all. Nothing was deleted."

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
             )
     elif found.groups:
         rows = [[one.number, len(one.names), one.typical, ", ".join(one.names[1:4])] for one in found.groups]
-        print_table(["group", "size", "typical", "others"], rows)
+        print_table(["group", "size", "typical", "others"], rows, names=["typical", "others"])
     say(f"{len(found.groups):,} groups of {len(library):,} shapes, {len(found.alone):,} in none.")
     return 0
 

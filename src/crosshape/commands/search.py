@@ -89,7 +89,8 @@ def run(options: argparse.Namespace) -> int:
         for hit in answer.hits:
             print_json(vars(hit))
     else:
-        print_table(["rank", "score", "name"], [[hit.rank, hit.score, hit.name] for hit in answer.hits])
+        rows = [[hit.rank, hit.score, hit.name] for hit in answer.hits]
+        print_table(["rank", "score", "name"], rows, names=["name"])
     return 1 if answer.left_out else 0
 
 

@@ -73,7 +73,8 @@ def run(options: argparse.Namespace) -> int:
                     about.review_precision,
                 ]
             )
-        print_table(["tag", "labelled", "ready", "precision", "to review", "precision"], rows)
+        head = ["tag", "labelled", "ready", "precision", "to review", "precision"]
+        print_table(head, rows, names=["tag"])
     counts = [sum(one.state == state for one in proposals) for state in STATES]
     say(", ".join(f"{count:,} {state}" for count, state in zip(counts, STATES, strict=True)) + ".")
     if options.write:
