@@ -467,8 +467,17 @@ def test_the_docs_tell_every_column() -> None:
 def test_a_folder_without_its_slash_is_offered(tmp_path):
     library = create_library(tmp_path / "a.lance", SETTINGS)
     fill(library, NAMES)
-    with pytest.raises(CrosshapeError, match="there is no shape 'b' in .*; did you mean 'b/'?"):
+    with pytest.raises(
+        CrosshapeError, match="there is no shape 'b' in .*; did you mean 'b/'. That is the folder"
+    ):
         library.remove(["b"])
+    fill(library, ["Natur neu/Alt/tree.obj"])
+    assert library.folders() == ["Natur neu", "Natur neu/Alt", "a", "b", "c"]
+    for name, folder in (("natur", "Natur neu/"), ("Natur/", "Natur neu/"), ("Natur nue/", "Natur neu/")):
+        with pytest.raises(CrosshapeError) as error:
+            library.remove([name])
+        meant = f"did you mean '{folder}'? That is the folder, with all shapes below it."
+        assert str(error.value) == f"there is no shape '{name}' in {library.path}; {meant}"
     assert library.named(["a/", "c/"]) == ["a/0.obj", "a/1.obj", "c/9.obj"]
     assert library.named(["b/", "a/1.obj", "b/0.obj"]) == ["a/1.obj", "b/0.obj", "b/2.obj"]
 

@@ -228,8 +228,21 @@ def test_facts_that_nothing_has(
         search(embedded_library, "mug/mug_0.obj", where=Where(folder="it's", min_faces=10**9))
     assert str(error.value) == (
         f"no shape of {embedded_library.path} has these facts: "
-        "faces at least 1,000,000,000, in folder 'it's'."
+        "faces at least 1,000,000,000, in folder 'it's'. There is no folder 'it's', but bolt, chair, mug, table."
     )
+    for where, words in (
+        (Where(folder="Chairs/"), "There is no folder 'Chairs'; did you mean 'chair'?"),
+        (Where(folder="u"), "There is no folder 'u'; did you mean 'mug'?"),
+        (
+            Where(formats=("fbx", "obj"), folder="mugs"),
+            "There is no folder 'mugs'; did you mean 'mug'? There is no ",
+        ),
+        (Where(formats=("fbx", "xyz")), "format 'fbx', but obj, off, stl. There is no format 'xyz', but"),
+        (Where(formats=("obj",), min_faces=10**9), "format obj."),
+    ):
+        with pytest.raises(CrosshapeError) as error:
+            search(embedded_library, "mug/mug_0.obj", where=where)
+        assert words in str(error.value) and str(error.value)[-1] in ".?"
     with pytest.raises(
         CrosshapeError, match="has no tags. Learn some: crosshape tag .* --from labels.csv --write"
     ):

@@ -167,6 +167,8 @@ def test_written_tags_are_found_by_search(
     library = open_library(mixed.path)
     hits = search(library, "lid/000.obj", top=999, where=Where(tag="lid"))
     assert {hit.name for hit in hits} | {"lid/000.obj"} == ready | given
+    with pytest.raises(CrosshapeError, match="There is no tag 'Lids'; did you mean 'lid'?"):
+        search(library, "lid/000.obj", where=Where(tag="Lids"))
     assert main(words) == 0
     assert capsys.readouterr().out.splitlines()[0].split() == [
         *("tag", "labelled", "ready", "precision", "to", "review", "precision")

@@ -1,6 +1,8 @@
 """What a user can mend: every error says what, where and which value, then what to do."""
 
+import difflib
 import shlex
+from collections.abc import Iterable
 
 
 class CrosshapeError(Exception):
@@ -22,6 +24,16 @@ class UnreadableShape(CrosshapeError):
 def command(*words: object) -> str:
     """A command of crosshape as it can be pasted: names with blanks in quotes."""
     return shlex.join(["crosshape", *map(str, words)])
+
+
+def nearest(wanted: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known words that may be meant, best first: those that hold what was written, in any case, else alike ones."""
+    words = sorted(known, key=lambda word: (len(word), word))
+    folded = wanted.casefold()
+    if holding := [word for word in words if folded and folded in word.casefold()]:
+        return holding[:most]
+    spelt = {word.casefold(): word for word in reversed(words)}
+    return [spelt[word] for word in difflib.get_close_matches(folded, spelt, n=most)]
 
 
 MOST_WORKERS = 1024

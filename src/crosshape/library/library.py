@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from crosshape.errors import CrosshapeError, UsageError, command
+from crosshape.errors import CrosshapeError, UsageError, command, nearest
 from crosshape.files import parse_json
 from crosshape.places import Address, located
 from crosshape.settings import FEATURES, PrepareSettings
@@ -413,7 +413,11 @@ class Library:
                 near = difflib.get_close_matches(name, self.names, n=1)
                 if any(known.startswith(f"{name}/") for known in self.names):
                     near = [f"{name}/"]
+                elif name.endswith("/") or not near:
+                    near = [f"{folder}/" for folder in nearest(name.rstrip("/"), self.folders(), 1)] or near
                 hint = f"; did you mean '{near[0]}'?" if near else "."
+                if near and near[0].endswith("/"):
+                    hint += " That is the folder, with all shapes below it."
                 raise CrosshapeError(f"there is no shape '{name}' in {self.path}{hint}")
             places.append(self._place[name])
         return places
@@ -466,6 +470,15 @@ class Library:
         below = "" if folder is None else os.path.join(os.path.abspath(folder), "")
         rows = self.facts().select(["name", "path"]).to_pylist()
         return [row["name"] for row in rows if row["path"].startswith(below) and _is_gone(row["path"])]
+
+    def folders(self) -> list[str]:
+        """Every folder of a name, sorted: a/b and a of a/b/c.obj."""
+        found: set[str] = set()
+        for folder in {name.rpartition("/")[0] for name in self.names}:
+            while folder and folder not in found:
+                found.add(folder)
+                folder = folder.rpartition("/")[0]
+        return sorted(found)
 
     def labels(self) -> list[str] | None:
         """The first folder of each name, "" where it has none; None where no name has one."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crosshape.errors import CrosshapeError, UnreadableShape, UsageError, command
+from crosshape.errors import CrosshapeError, UnreadableShape, UsageError, command, nearest
 from crosshape.places import Address
 from crosshape.settings import FEATURES
 from crosshape.shipped import model_words
@@ -43,6 +43,9 @@ ASKED = 128
 
 LARGEST = 1e15
 """Bounds of facts are below it."""
+
+FEW = 12
+"""Folders, formats or tags that are all named where one is asked for that is not there."""
 
 UNLIKE = 0.01
 """A query is like nothing here if its best score is below that of all but this share of the asked."""
@@ -422,8 +425,34 @@ def filtered(library: Library, where: Where | None, most: int | None = None) -> 
     with lance_words(library.path, "read"):
         table = library.dataset.to_table(columns=["name"], filter=condition, limit=most)
     if not len(table):
-        raise CrosshapeError(f"no shape of {library.path} has these facts: {where.words()}.")
+        raise CrosshapeError(
+            f"no shape of {library.path} has these facts: {where.words()}.{not_there(library, where)}"
+        )
     return list(table["name"].to_pylist())
+
+
+def not_there(library: Library, where: Where) -> str:
+    """Of a folder, a format, a tag that no shape has: which are meant, or which there are; "" where all are there."""
+    asked: list[tuple[str, str, set[str]]] = []
+    if where.folder:
+        asked.append(("folder", where.folder.rstrip("/"), set(library.folders())))
+    if where.formats:
+        there = set(library.facts()["format"].to_pylist())
+        asked += [("format", one, there) for one in where.formats]
+    if where.tag is not None and not where.tagged:
+        asked.append(("tag", where.tag, {tag for some in library.tags().values() for tag in some}))
+    text = ""
+    for what, wanted, known in asked:
+        if wanted in known:
+            continue
+        few = sorted(known) if len(known) <= FEW else []
+        if near := [f"'{one}'" for one in nearest(wanted, known)]:
+            text += f" There is no {what} '{wanted}'; did you mean {' or '.join(near)}?"
+        elif few:
+            text += f" There is no {what} '{wanted}', but {', '.join(few)}."
+        else:
+            text += f" There is no {what} '{wanted}'."
+    return text
 
 
 def prepare_query(path: Path, library: Library, limits: Limits | None = None) -> Prepared | np.ndarray:
