@@ -325,6 +325,24 @@ def test_noise_without_a_ground_is_taken_whole(random: np.random.Generator) -> N
     assert object_mask(random.uniform(0, 255, (60, 80, 3))) is None
 
 
+def test_that_a_picture_holds_no_object_is_said(
+    embedded_library: Library, tmp_path: Path, random: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brown = np.array([120, 80, 40]) + random.normal(0, 3, (90, 90, 3))
+    texture = tmp_path / "brown.png"
+    Image.fromarray(brown.clip(0, 255).astype(np.uint8)).save(texture)
+    view = view_as_picture(embedded_library, "table/table_2.off", 1, tmp_path / "view.png")
+    words = "; the whole picture was compared.\n"
+    for queries, said in (
+        ([texture], f"No object stands out from the ground{words}"),
+        ([texture, view], f"No object stands out from the ground in 1 of the queries{words}"),
+        ([view], ""),
+    ):
+        assert main(["search", str(embedded_library.path), *map(str, queries), "--top", "1"]) == 0
+        err = capsys.readouterr().err
+        assert said in err and ("No object" in err) is bool(said)
+
+
 def test_what_is_transparent_is_ground(tmp_path: Path) -> None:
     pixels = np.zeros((60, 60, 4), np.uint8)
     pixels[20:40, 10:50] = (90, 60, 30, 255)

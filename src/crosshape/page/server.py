@@ -115,8 +115,8 @@ class Usual(BaseModel):
 
 class Hits(BaseModel):
     """The answer to a search. query: what was asked, or its kind is `several` and `queries` tells them; token: the
-    address of an upload's answer, `/search/TOKEN`; note: how the hits were found, where not every shape was compared;
-    left_out: how many have no features yet.
+    address of an upload's answer, `/search/TOKEN`; note: how the hits were found, where not every shape was compared
+    or a picture shows no object; left_out: how many have no features yet.
     """
 
     query: dict[str, Any]

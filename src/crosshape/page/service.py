@@ -38,7 +38,7 @@ from crosshape.page.tagging import Tagging
 from crosshape.page.together import Together
 from crosshape.places import Address, beside
 from crosshape.search import query
-from crosshape.search.pictures import PICTURES, read_picture
+from crosshape.search.pictures import PICTURES, see_picture
 from crosshape.search.query import Answer, Sought, Where
 from crosshape.settings import Limits
 from crosshape.shapes.files import FORMATS, Shape, load_shape
@@ -185,7 +185,7 @@ class Service:
                 # What is usual is of the whole library: a filter may leave out what is like this.
                 first = query.ranked(scores, shapes, what, 1)
                 usual = usual if first[0].score < usual.low else None
-            return Answer(hits, usual, *query.left_out(library))
+            return Answer(hits, usual, *query.left_out(library, what))
         except CrosshapeError as error:
             raise Problem(409, "cannot-search", str(error)) from None
 
@@ -280,8 +280,8 @@ class Service:
         settings = snapshot.library.settings
         try:
             if path.suffix in PICTURES:
-                picture = self.upload_guard.call(read_picture, str(path), settings.image_size)
-                what = query.encode_picture(picture, model)
+                picture, missing = self.upload_guard.call(see_picture, str(path), settings.image_size)
+                what = query.encode_picture(picture, model, whole=missing)
                 return Upload(filename, "picture", what, (_png(picture),), model=model.fingerprint)
             prepared = self.upload_guard.call(prepare_file, str(path), settings, UPLOAD)
         except UnreadableShape as error:

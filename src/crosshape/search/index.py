@@ -58,7 +58,7 @@ def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Wh
     vectors = combined(what, over)
     condition = where.sql() if where else None
     condition = " AND ".join(f"({one})" for one in (condition, of_model(library)) if one) or None
-    missing, count = left_out(library)
+    missing, count = left_out(library, what)
     found: dict[str, tuple[str, np.ndarray, np.ndarray]] = {}
     recalls = []
     for kind, vector in vectors.items():

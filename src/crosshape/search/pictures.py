@@ -31,6 +31,13 @@ CLEANUPS = ("grey", "stretched", "flat", "whole")
 
 def read_picture(path: str | os.PathLike[str], size: int, cleanup: str = "stretched") -> np.ndarray:
     """-> (size, size) uint8: the object in a picture, as a view. Raises UnreadableShape with a true reason."""
+    return see_picture(path, size, cleanup)[0]
+
+
+def see_picture(
+    path: str | os.PathLike[str], size: int, cleanup: str = "stretched"
+) -> tuple[np.ndarray, bool]:
+    """As `read_picture`, and whether an object was looked for and none stands out from the ground."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     from crosshape.shapes.views import eight_bit
@@ -70,10 +77,9 @@ def _on_white(picture: Any) -> Any:
     return picture.convert("RGB")
 
 
-def clean(colours: np.ndarray, size: int, cleanup: str = "stretched") -> np.ndarray:
-    """colours (H, W, 3), 0 to 255 -> (size, size) uint8, the object in the middle of a white ground.
-
-    Where no object stands out from the ground, the whole picture is taken.
+def clean(colours: np.ndarray, size: int, cleanup: str = "stretched") -> tuple[np.ndarray, bool]:
+    """colours (H, W, 3), 0 to 255 -> (size, size) uint8, the object in the middle of a white ground; and whether none
+    stands out from its ground, so that the whole picture is taken.
     """
     from PIL import Image
 
@@ -81,6 +87,7 @@ def clean(colours: np.ndarray, size: int, cleanup: str = "stretched") -> np.ndar
 
     grey = colours @ np.array([0.299, 0.587, 0.114], np.float32)
     mask = None if cleanup == "whole" else object_mask(colours)
+    missing = mask is None and cleanup != "whole"
     if mask is None:
         mask = np.ones(grey.shape, bool)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -101,7 +108,7 @@ def clean(colours: np.ndarray, size: int, cleanup: str = "stretched") -> np.ndar
     out = np.full((size, size), GROUND, np.uint8)
     y, x = (size - high_) // 2, (size - wide) // 2
     out[y : y + high_, x : x + wide] = np.clip(np.asarray(small), 0, 255).round()
-    return out
+    return out, missing
 
 
 def object_mask(colours: np.ndarray) -> np.ndarray | None:

@@ -138,12 +138,15 @@ def _number(bound: float) -> str:
 
 @dataclass(frozen=True)
 class Sought:
-    """What is looked for, of unit length: points (512,), views (512,), or the picture (512,) alone; its name."""
+    """What is looked for, of unit length: points (512,), views (512,), or the picture (512,) alone; its name; whether
+    the whole picture was taken, for no object stands out in it.
+    """
 
     points: np.ndarray | None
     views: np.ndarray | None
     picture: np.ndarray | None = None
     name: str | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,7 @@ def ask(
     if calibrate and len(what) == 1:  # the mean over several is lower by nature
         usual = usual_scores(library, shapes, over, what[0].picture is not None)
     hits = ranked(scores, shapes, what, top, allowed(library, shapes, where))
-    return Answer(hits, usual, *left_out(library))
+    return Answer(hits, usual, *left_out(library, what))
 
 
 def gallery(library: Library, *, partly: bool = False) -> Gallery:
@@ -268,18 +271,19 @@ def gallery(library: Library, *, partly: bool = False) -> Gallery:
     return shapes
 
 
-def left_out(library: Library) -> tuple[str, int]:
-    """What is said of shapes that search leaves out, "" for none, and how many they are."""
+def left_out(library: Library, what: Sequence[Sought] = ()) -> tuple[str, int]:
+    """What is said of shapes that search leaves out and of pictures without an object; how many shapes are left out."""
     model, count = library.leading_model()
-    total = len(library)
-    if count == total:
-        return "", 0
-    again = command("embed", run_named(library), library.path)
-    return (
-        f"{total - count:,} of {total:,} shapes are left out, for they have no features of model "
-        f"{model_words(model)} yet. "
-        f"Make them: {again}"
-    ), total - count
+    left, words = len(library) - count, []
+    if whole := sum(one.whole for one in what):
+        where = "" if len(what) == 1 else f" in {whole:,} of the queries"
+        words.append(f"No object stands out from the ground{where}; the whole picture was compared.")
+    if left:
+        words.append(
+            f"{left:,} of {len(library):,} shapes are left out, for they have no features of model "
+            f"{model_words(model)} yet. Make them: {command('embed', run_named(library), library.path)}"
+        )
+    return " ".join(words), left
 
 
 def sought(
@@ -296,10 +300,13 @@ def sought(
         if not _exists(path):
             found.append(_named(library, os.fspath(query)))
             continue
-        seen = prepare_query(path, library, limits)
+        whole: list[Path] = []
+        seen = prepare_query(path, library, limits, whole)
         loaded = loaded or library_model(library, _embedded_by(library), model)
         found.append(
-            encode_picture(seen, loaded) if isinstance(seen, np.ndarray) else encode_query(seen, loaded)
+            encode_picture(seen, loaded, whole=bool(whole))
+            if isinstance(seen, np.ndarray)
+            else encode_query(seen, loaded)
         )
     return found
 
@@ -455,12 +462,14 @@ def not_there(library: Library, where: Where) -> str:
     return text
 
 
-def prepare_query(path: Path, library: Library, limits: Limits | None = None) -> Prepared | np.ndarray:
+def prepare_query(
+    path: Path, library: Library, limits: Limits | None = None, whole: list[Path] | None = None
+) -> Prepared | np.ndarray:
     """A shape file as the library would have prepared it, or a picture (S, S) uint8; in a guarded child.
 
-    Raises CrosshapeError where the file gives neither.
+    A picture in which no object stands out is added to `whole`. Raises CrosshapeError where the file gives neither.
     """
-    from crosshape.search.pictures import PICTURES, read_picture
+    from crosshape.search.pictures import PICTURES, see_picture
     from crosshape.settings import Limits
     from crosshape.shapes.guard import Guard
     from crosshape.shapes.prepare import prepare_file
@@ -470,7 +479,10 @@ def prepare_query(path: Path, library: Library, limits: Limits | None = None) ->
     try:
         with Guard(1, limits) as guard:
             if picture:
-                return guard.call(read_picture, str(path), library.settings.image_size)
+                seen, missing = guard.call(see_picture, str(path), library.settings.image_size)
+                if missing and whole is not None:
+                    whole.append(path)
+                return seen
             return guard.call(prepare_file, str(path), library.settings, limits)
     except UnreadableShape as error:
         what = "picture" if picture else "shape"
@@ -486,12 +498,12 @@ def encode_query(prepared: Prepared, model: Model) -> Sought:
     return Sought(unit(points[0]), unit(views[0].max(axis=0)))
 
 
-def encode_picture(picture: np.ndarray, model: Model) -> Sought:
-    """The feature of a picture (S, S) uint8 that was cleaned to look like a view."""
+def encode_picture(picture: np.ndarray, model: Model, whole: bool = False) -> Sought:
+    """The feature of a picture (S, S) uint8 that was cleaned to look like a view; whole: no object stands out in it."""
     from crosshape.shapes.views import downscale
 
     small = downscale(picture[None], model.image_size)
-    return Sought(None, None, unit(model.encode_views(small[None])[0, 0]))
+    return Sought(None, None, unit(model.encode_views(small[None])[0, 0]), whole=whole)
 
 
 def library_model(
