@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from test_library import fill
 
 from crosshape.cli import main
 from crosshape.errors import UsageError
-from crosshape.library.library import Library, create_library
+from crosshape.library.library import Library, create_library, open_library
 from crosshape.search.groups import gathered, group, leading, placed
 from crosshape.settings import PrepareSettings
 
@@ -98,6 +99,22 @@ def test_the_command_prints_groups_and_writes_a_page(
     assert [list(row) for row in rows] == [["group", "typical", "size", "names"]] * 3
     assert sum(row["size"] for row in rows) == 12
     assert path.read_text().count("data:image/png;base64,") == 24
+
+
+def test_shapes_without_features_are_left_out_and_said(
+    clustered: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(clustered.path, tmp_path / "parts.lance")
+    library = open_library(tmp_path / "parts.lance")
+    fill(library, ["a/new.obj", "z.obj"])
+    found, before = group(library), group(clustered)
+    assert found.groups == before.groups and found.alone == before.alone
+    assert found.names == clustered.names and np.array_equal(found.places, before.places)
+    page = tmp_path / "groups.html"
+    assert main(["group", str(library.path), "--html", str(page)]) == 1
+    out, err = capsys.readouterr()
+    assert "2 of 68 shapes are left out" in err and f"{len(before.groups)} groups of 66 shapes" in err
+    assert "new.obj" not in out and "2 of 68 shapes are left out" in page.read_text()
 
 
 @pytest.mark.parametrize("count", [20, 40, 100])

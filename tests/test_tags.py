@@ -177,6 +177,27 @@ def test_written_tags_are_found_by_search(
     assert len(open_library(mixed.path)) == 241
 
 
+def test_shapes_without_features_are_left_out_and_keep_their_tags(
+    mixed: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = some_labels(mixed, 30)
+    learned, proposals = propose(mixed, labels)
+    fill(mixed, ["lid/new.obj", "lid/old.obj", "z.obj"])
+    write_tags(mixed, {"lid/old.obj": ["seal"], "odd/079.obj": ["seal"]})
+    labels["lid/new.obj"] = "lid"
+    assert propose(mixed, labels) == (learned, proposals)
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(f"{name},{tag}" for name, tag in labels.items()))
+    assert main(["tag", str(mixed.path), "--from", str(path), "--write"]) == 1
+    assert (
+        "3 of 243 shapes are left out" in (err := capsys.readouterr().err)
+        and "1 tags of the library were" in err
+    )
+    tags = open_library(mixed.path).tags()
+    assert (tags["lid/old.obj"], tags["lid/new.obj"], "z.obj" in tags) == (["seal"], ["lid"], False)
+    assert tags.get("odd/079.obj") != ["seal"]
+
+
 def test_equal_scores_are_on_one_side_of_a_threshold() -> None:
     scores, right = np.full(100, 0.5), np.arange(100) < 20
     assert threshold(scores, right, 0.9) == (None, None)

@@ -4,7 +4,7 @@
     crosshape group parts.lance --count 20 --json
 
 Groups are dense places among the features; shapes in none stay alone. --count makes that many groups of all
-shapes instead.
+shapes instead. Shapes that are not embedded yet are left out; that is said, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -39,10 +39,14 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.files import PAGES, check_output
     from crosshape.library.library import open_library
     from crosshape.search.groups import group
+    from crosshape.search.query import left_out
 
     if options.html:
         check_output(options.html, PAGES)
     library = open_library(options.library)
+    missing, _ = left_out(library)
+    if missing:
+        say(missing)
     found = group(library, over=options.over, least=options.least, count=options.count)
     if options.html:
         write_groups(options.html, library, found)
@@ -54,20 +58,21 @@ def run(options: argparse.Namespace) -> int:
     elif found.groups:
         rows = [[one.number, len(one.names), one.typical, ", ".join(one.names[1:4])] for one in found.groups]
         print_table(["group", "size", "typical", "others"], rows, names=["typical", "others"])
-    say(f"{len(found.groups):,} groups of {len(library):,} shapes, {len(found.alone):,} in none.")
-    return 0
+    say(f"{len(found.groups):,} groups of {len(found.names):,} shapes, {len(found.alone):,} in none.")
+    return 1 if missing else 0
 
 
 def write_groups(path: str, library: Library, found: Grouping, shown: int = 12, mapped: int = 1500) -> None:
     """A page: the map with pictures, and of each group the first so many shapes."""
     from crosshape.search.pages import Card, Row, library_pictures, write_page
+    from crosshape.search.query import left_out
 
     at = {
         name: (0.03 + 0.94 * float(x), 0.03 + 0.94 * float(y))
-        for name, (x, y) in zip(library.names, found.places, strict=True)
+        for name, (x, y) in zip(found.names, found.places, strict=True)
     }
     step = max(1, -(-len(at) // mapped))
-    small = library_pictures(library, library.names[::step], size=48)
+    small = library_pictures(library, found.names[::step], size=48)
     cards = [Card(picture, name, (), at[name]) for name, picture in small.items()]
     cards += [Card("", str(one.number), (), at[one.typical]) for one in found.groups]
     large = library_pictures(library, [name for one in found.groups for name in one.names[:shown]], size=112)
@@ -82,5 +87,6 @@ def write_groups(path: str, library: Library, found: Grouping, shown: int = 12, 
         )
         for one in found.groups
     ]
-    lead = f"{len(found.groups):,} groups of {len(library):,} shapes; {len(found.alone):,} are in none."
+    lead = f"{len(found.groups):,} groups of {len(found.names):,} shapes; {len(found.alone):,} are in none."
+    lead = f"{lead} {left_out(library)[0]}".rstrip()
     write_page(path, f"Groups in {library.path.name}", lead, rows, cards)

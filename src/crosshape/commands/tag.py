@@ -9,7 +9,8 @@ gave on the page of crosshape serve count as well, and alone where there is no -
 proposed. A proposal is ready, to review, or has not enough evidence; what precision to expect of each was measured
 on labelled shapes that the classifier had not seen. Three labelled shapes of a tag are enough to propose it, and
 nothing can be ready with fewer than 19. --write keeps the given and the ready tags in the library, for
-search --tag and the page; tags kept by an earlier run that are neither now are removed.
+search --tag and the page; tags kept by an earlier run that are neither now are removed. Shapes that are not embedded
+yet are left out and keep their tags; that is said, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -46,12 +47,16 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.errors import command
     from crosshape.files import TABLES, check_output
     from crosshape.library.library import open_library
+    from crosshape.search.query import compared, left_out
     from crosshape.search.tags import STATES, SURE, propose, write_tags
 
     if options.csv:
         check_output(options.csv, TABLES, [options.labels] if options.labels else [])
     library = open_library(options.library)
     labels, refused = gathered(library, options.labels)
+    missing, _ = left_out(library)
+    if missing:
+        say(missing)
     learned, proposals = propose(library, labels, over=options.over, refused=refused)
     if options.csv:
         write_csv(options.csv, [vars(one) for one in proposals])
@@ -80,7 +85,8 @@ def run(options: argparse.Namespace) -> int:
     if options.write:
         ready = {one.name: [one.tag] for one in proposals if one.state == "ready"}
         tags = {name: [tag] for name, tag in labels.items()} | ready
-        stored = library.tags()
+        known = set(compared(library).names)
+        stored = {name: some for name, some in library.tags().items() if name in known or name in labels}
         removed = sum(tag not in tags.get(name, ()) for name, some in stored.items() for tag in some)
         write_tags(library, {name: [] for name in stored} | tags)
         say(f"{len(tags):,} tags were written: {command('search', options.library, 'QUERY', '--tag', 'TAG')}")
@@ -90,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
         say(
             f"Nothing is ready: that takes {SURE} labelled shapes of a tag or more that are told from the others."
         )
-    return 0
+    return 1 if missing else 0
 
 
 def gathered(library: Library, file: str | None) -> tuple[dict[str, str], set[tuple[str, str]]]:

@@ -38,32 +38,36 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Grouping:
-    """Groups; the names of shapes in none; places (N, 2), 0 to 1, of all shapes in the library's order."""
+    """Groups; the names of shapes in none; places (N, 2), 0 to 1, of all shapes that were compared, and their names."""
 
     groups: list[Cluster]
     alone: list[str]
     places: np.ndarray
+    names: list[str]
 
 
 def group(
     library: Library, *, over: str = "both", least: int = 5, count: int | None = None, seed: int = 0
 ) -> Grouping:
-    """Groups of at least `least` shapes, or exactly `count` groups. Raises CrosshapeError where there is nothing."""
-    from crosshape.search.query import check_over, gallery
+    """Groups of at least `least` shapes, or exactly `count` groups; shapes without features are left out.
+
+    Raises CrosshapeError where there is nothing.
+    """
+    from crosshape.search.query import check_over, compared
 
     check_over(over)
-    shapes = gallery(library)
+    shapes = compared(library)
     total = len(shapes.names)
     if least < 2:
         raise UsageError(f"--least is {least}; it must be 2 or more")
     if count is not None and not 1 <= count <= total:
         raise UsageError(f"--count is {count}; it must be 1 to {total:,}, the number of shapes")
     if total < 3:
-        raise CrosshapeError(f"{library.path} holds {total} shapes; groups need 3 or more.")
+        raise CrosshapeError(f"{library.path} holds {total} shapes with features; groups need 3 or more.")
     vectors = described(shapes.points, shapes.views, over)
     flat = leading(vectors, DIRECTIONS)
     labels = by_density(flat, least) if count is None else by_joining(flat, count, library)
-    return Grouping(*gathered(labels, flat, shapes.names), placed(flat, seed))
+    return Grouping(*gathered(labels, flat, shapes.names), placed(flat, seed), shapes.names)
 
 
 def described(points: np.ndarray, views: np.ndarray, over: str) -> np.ndarray:

@@ -271,6 +271,16 @@ def gallery(library: Library, *, partly: bool = False) -> Gallery:
     return shapes
 
 
+def compared(library: Library) -> Gallery:
+    """The shapes that have features of the model that most have. Raises CrosshapeError where none has."""
+    shapes = gallery(library, partly=True)
+    if shapes.known is None:
+        return shapes
+    rows = np.flatnonzero(shapes.known)
+    names, paths = ([some[row] for row in rows] for some in (shapes.names, shapes.paths))
+    return Gallery(names, paths, shapes.points[rows], shapes.views[rows], shapes.model)
+
+
 def left_out(library: Library, what: Sequence[Sought] = ()) -> tuple[str, int]:
     """What is said of shapes that search leaves out and of pictures without an object; how many shapes are left out."""
     model, count = library.leading_model()

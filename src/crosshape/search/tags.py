@@ -151,12 +151,16 @@ def propose(
     """What was learned of each tag, and the best tag for each shape without one. Raises CrosshapeError.
 
     A shape that is like none of the labelled ones gets a low score for every tag: not enough evidence. refused:
-    (name, tag) that people said no to; the next best tag is proposed instead.
+    (name, tag) that people said no to; the next best tag is proposed instead. Shapes without features are left out,
+    labelled ones too.
     """
     from crosshape.search.groups import described
-    from crosshape.search.query import check_over, gallery
+    from crosshape.search.query import check_over, compared
 
     check_over(over)
+    shapes = compared(library)
+    place = {name: row for row, name in enumerate(shapes.names)}
+    labels = {name: tag for name, tag in labels.items() if name in place}
     counts = Counter(labels.values())
     tags = sorted(tag for tag, count in counts.items() if count >= LEAST)
     if not tags:
@@ -169,9 +173,7 @@ def propose(
                 f"only one labelled shape is not '{tag}'; label another one that is not, so that what is learned can "
                 "be tried on a shape it has not seen."
             )
-    shapes = gallery(library)
     vectors = described(shapes.points, shapes.views, over)
-    place = {name: row for row, name in enumerate(shapes.names)}
     rows = np.array([place[name] for name in sorted(labels)])
     truth = np.array([labels[shapes.names[row]] for row in rows])
     mean, spread = vectors[rows].mean(axis=0), vectors[rows].std() + 1e-12
