@@ -425,6 +425,36 @@ def test_the_index_of_a_large_library_agrees_with_exact_search(
         search(library, "a/9999.obj")
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_few_shapes_have_is_found_by_the_index_all_the_same(
+    apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random: np.random.Generator
+) -> None:
+    library = create_library(tmp_path / "big.lance", PrepareSettings(points=8, views=2, image_size=8))
+    rare = random.permutation(2500) < 50
+    names = [f"{'b' if rare[i] else 'a'}/{i:04d}.obj" for i in range(2500)]
+    fill(library, names)
+    middle = random.normal(size=(40, 512)).astype(np.float32)
+    kind = random.integers(0, 20, 2500) + (
+        20 * rare if apart else 0
+    )  # apart: what passes is like nothing else
+    near = middle[kind] + random.normal(scale=0.5, size=(2500, 512)).astype(np.float32)
+    features = dict(zip(names, near, strict=True))
+    ordered = np.stack([features[name] for name in library.names])
+    library.write_features("aaaa1111", library.names, ordered, np.stack([ordered, ordered], axis=1))
+    asked, where = [name for name in names if name.startswith("a")][:5], Where(folder="b")
+    exact = [search(library, name, over="points", where=where) for name in asked]
+    monkeypatch.setattr(query, "EXACT", 100)
+    # Measured without a filter, so few cells would do.
+    monkeypatch.setattr(index, "WIDTHS", ((2, 10),))
+    answers = [ask(library, name, over="points", where=where) for name in asked]
+    found = [
+        len({hit.name for hit in answer.hits} & {hit.name for hit in hits})
+        for answer, hits in zip(answers, exact, strict=True)
+    ]
+    assert np.mean(found) >= 9.5
+    assert "recall of the first ten measured without filters: " in answers[0].note
+
+
 @pytest.mark.parametrize(
     "text",
     [

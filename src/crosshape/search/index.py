@@ -3,7 +3,7 @@
 The index on each feature column (inverted lists, one bit a number: RaBitQ, Gao and Long 2024) is made when it is
 first needed, and its recall is measured against exact search on shapes of the library before it is used; how widely
 it is searched is what reached RECALL. What was measured stands in the dataset's configuration and is said with every
-answer.
+answer. Where hits must have facts, the search is as much wider as fewer shapes have them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +58,7 @@ def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Wh
     vectors = combined(what, over)
     condition = where.sql() if where else None
     condition = " AND ".join(f"({one})" for one in (condition, of_model(library)) if one) or None
+    passing = passed(library, condition)
     missing, count = left_out(library, what)
     found: dict[str, tuple[str, np.ndarray, np.ndarray]] = {}
     recalls = []
@@ -65,7 +66,12 @@ def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Wh
         measured = ready(library, COLUMNS[kind])
         recalls.append(measured.recall)
         wanted = (top + len(what)) * (5 if len(vectors) > 1 else 1)
-        table = nearest(library, COLUMNS[kind], vector, wanted, measured, condition)
+        how = widened(library, measured, passing)
+        table = nearest(library, COLUMNS[kind], vector, wanted, how, condition)
+        if len(table) < min(wanted, passing):  # what passes lies far from what is asked for
+            table = nearest(
+                library, COLUMNS[kind], vector, wanted, replace(how, cells=len(library)), condition
+            )
         found.update(_rows(table))
     names = sorted(found)
     if not names:
@@ -82,9 +88,8 @@ def ask(library: Library, what: Sequence[Sought], top: int, over: str, where: Wh
         Hit(rank, round(float(scores[row]), 6), names[row], found[names[row]][0])
         for rank, row in enumerate(rows, 1)
     ]
-    note = (
-        f"Found by index over {len(library):,} shapes; recall of the first ten measured: {min(recalls):.3f}."
-    )
+    measured_how = "measured without filters" if where and where.sql() else "measured"
+    note = f"Found by index over {len(library):,} shapes; recall of the first ten {measured_how}: {min(recalls):.3f}."
     return Answer(hits, None, f"{note} {missing}".rstrip(), count)
 
 
@@ -92,6 +97,20 @@ def of_model(library: Library) -> str | None:
     """The condition of SQL that a row has features of the model that most have; None where all have."""
     model, count = library.leading_model()
     return None if count == len(library) else f"model = '{model}'"
+
+
+def passed(library: Library, condition: str | None) -> int:
+    """How many rows a condition of SQL lets pass."""
+    if condition is None:
+        return len(library)
+    with lance_words(library.path, "read"):
+        return int(library.dataset.count_rows(condition))
+
+
+def widened(library: Library, measured: Index, passing: int) -> Index:
+    """How widely to search where only so many rows pass: they lie as thinly in the cells as they are few."""
+    cells = math.ceil(measured.cells * library.leading_model()[1] / max(passing, 1))
+    return replace(measured, cells=min(cells, len(library)))  # there are never more cells than rows
 
 
 def combined(what: Sequence[Sought], over: str) -> dict[str, np.ndarray]:
