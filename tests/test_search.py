@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 from test_library import fill
 
 from crosshape.cli import main
-from crosshape.errors import CrosshapeError, UsageError
+from crosshape.errors import CrosshapeError, UsageError, nearest_name
 from crosshape.library.adding import add
 from crosshape.library.embedding import embed
 from crosshape.library.library import Library, create_library, open_library
@@ -121,6 +122,26 @@ def test_accents_may_be_written_either_way() -> None:
     assert place_of(names, "tee.off") == names.index("tee.off") and place_of(names, "th\u00e9.off") is None
     both = sorted(["cafe\u0301.off", "caf\u00e9.off"])
     assert [place_of(both, name) for name in both] == [0, 1]
+
+
+def test_a_mistyped_name_of_many_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = sorted(f"project-{i % 97:02d}/bracket-{i:06d}-rev{i % 5}.step" for i in range(20_000))
+    compared: list[str] = []
+    set_first = difflib.SequenceMatcher.set_seq1
+
+    def counted(self: difflib.SequenceMatcher, text: str) -> None:
+        compared.append(text)
+        set_first(self, text)
+
+    monkeypatch.setattr(difflib.SequenceMatcher, "set_seq1", counted)
+    for typed, meant in [
+        ("project-70/braket-001234-rev4.step", "project-70/bracket-001234-rev4.step"),
+        ("Project-12/bracket-0O1273-rev3.step", "project-12/bracket-001273-rev3.step"),
+    ]:
+        assert meant in names and nearest_name(typed, names) == meant
+    assert len(compared) <= 1000
+    assert nearest_name("xy", names) is nearest_name("", names) is nearest_name("xyz", []) is None
+    assert nearest_name("ac", ["ab", "b"]) is None and nearest_name("abd", ["abc"]) == "abc"
 
 
 def test_wrong_usage(embedded_library: Library, capsys: pytest.CaptureFixture[str]) -> None:

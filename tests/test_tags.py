@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from crosshape.cli import main
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.library.library import Library, create_library, open_library
 from crosshape.library.notes import tags_file
+from crosshape.search import query
 from crosshape.search.query import Where, search
 from crosshape.search.tags import (
     READY,
@@ -130,6 +132,16 @@ def test_what_was_said_on_the_page_counts_as_well(
     assert stored == ready | {name: [tag] for name, tag in labels.items()}
     assert stored.get("bolt/050.obj") not in (["bolt"], ["m6"]) and stored["odd/000.obj"] == ["odd"]
     assert stored["bolt/000.obj"] == ["bolt"] and "bolt" not in stored.get("bolt/051.obj", [])
+
+
+def test_accents_of_many_labels_are_composed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = sorted(f"Geh\u00e4use/{i:03d}.stl" for i in range(50))
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(f"{normalize('NFD', name)},box" for name in names), encoding="utf-8")
+    made: list[int] = []
+    by_composed = query.by_composed
+    monkeypatch.setattr(query, "by_composed", lambda names: made.append(1) or by_composed(names))
+    assert read_labels(path, names) == dict.fromkeys(names, "box") and len(made) == 1
 
 
 def test_tables_written_here_are_read_here(mixed: Library, tmp_path: Path) -> None:

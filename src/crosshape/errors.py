@@ -1,8 +1,9 @@
 """What a user can mend: every error says what, where and which value, then what to do."""
 
 import difflib
+import heapq
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class CrosshapeError(Exception):
@@ -26,6 +27,10 @@ def command(*words: object) -> str:
     return shlex.join(["crosshape", *map(str, words)])
 
 
+SHORTLIST = 200
+"""Names that are compared letter by letter with one that is not known: all of a large library take minutes."""
+
+
 def nearest(wanted: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The known words that may be meant, best first: those that hold what was written, in any case, else alike ones."""
     words = sorted(known, key=lambda word: (len(word), word))
@@ -34,6 +39,24 @@ def nearest(wanted: str, known: Iterable[str], most: int = 3) -> list[str]:
         return holding[:most]
     spelt = {word.casefold(): word for word in reversed(words)}
     return [spelt[word] for word in difflib.get_close_matches(folded, spelt, n=most)]
+
+
+def nearest_name(name: str, names: Sequence[str]) -> str | None:
+    """The name that was probably meant by one that is not among them; None where none is like it.
+
+    Those that share most runs of three letters are compared; of equals the one that shares more.
+    """
+    runs = {name[i : i + 3] for i in range(min(len(name), 256) - 2)} or {name}
+    shortlist = heapq.nlargest(SHORTLIST, names, key=lambda known: sum(run in known for run in runs))
+    matcher = difflib.SequenceMatcher(None, b=name)
+    best, least = None, 0.6
+    for known in shortlist:
+        matcher.set_seq1(known)
+        if matcher.real_quick_ratio() >= least and matcher.quick_ratio() >= least:
+            ratio = matcher.ratio()
+            if ratio > least or (best is None and ratio == least):
+                best, least = known, ratio
+    return best
 
 
 MOST_WORKERS = 1024

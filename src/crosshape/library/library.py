@@ -11,7 +11,6 @@ from __future__ import annotations
 import bisect
 import contextlib
 import dataclasses
-import difflib
 import hashlib
 import io
 import itertools
@@ -30,7 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from crosshape.errors import CrosshapeError, UsageError, command, nearest
+from crosshape.errors import CrosshapeError, UsageError, command, nearest, nearest_name
 from crosshape.files import parse_json
 from crosshape.places import Address, located
 from crosshape.settings import FEATURES, PrepareSettings
@@ -410,13 +409,14 @@ class Library:
         places = []
         for name in names:
             if name not in self._place:
-                near = difflib.get_close_matches(name, self.names, n=1)
+                near = nearest_name(name, self.names)
                 if any(known.startswith(f"{name}/") for known in self.names):
-                    near = [f"{name}/"]
+                    near = f"{name}/"
                 elif name.endswith("/") or not near:
-                    near = [f"{folder}/" for folder in nearest(name.rstrip("/"), self.folders(), 1)] or near
-                hint = f"; did you mean '{near[0]}'?" if near else "."
-                if near and near[0].endswith("/"):
+                    folders = nearest(name.rstrip("/"), self.folders(), 1)
+                    near = f"{folders[0]}/" if folders else near
+                hint = f"; did you mean '{near}'?" if near else "."
+                if near and near.endswith("/"):
                     hint += " That is the folder, with all shapes below it."
                 raise CrosshapeError(f"there is no shape '{name}' in {self.path}{hint}")
             places.append(self._place[name])

@@ -8,16 +8,16 @@ A picture is one view, so it is compared with every view of a shape, and the bes
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 import numpy as np
 
-from crosshape.errors import CrosshapeError, UnreadableShape, UsageError, command, nearest
+from crosshape.errors import CrosshapeError, UnreadableShape, UsageError, command, nearest, nearest_name
 from crosshape.places import Address
 from crosshape.settings import FEATURES
 from crosshape.shipped import model_words
@@ -614,26 +614,36 @@ def _quoted(text: str) -> str:
 def place_of(names: list[str], name: str) -> int | None:
     """Where a name is among sorted ones, or None. Accents may be composed or not, where that is unambiguous."""
     from bisect import bisect_left
-    from unicodedata import normalize
 
     place = bisect_left(names, name)
     if place < len(names) and names[place] == name:
         return place
     if name.isascii():
         return None
-    wanted = normalize("NFC", name)
-    same = [i for i, known in enumerate(names) if normalize("NFC", known) == wanted]
-    return same[0] if len(same) == 1 else None
+    same = by_composed(names).get(normalize("NFC", name), [])
+    return bisect_left(names, same[0]) if len(same) == 1 else None
+
+
+def by_composed(names: Sequence[str]) -> dict[str, list[str]]:
+    """The names with letters beyond ASCII, by what they are with accents composed."""
+    same: dict[str, list[str]] = {}
+    for name in names:
+        if not name.isascii():
+            same.setdefault(normalize("NFC", name), []).append(name)
+    return same
 
 
 def _unknown(name: str, library: Path | Address, names: list[str]) -> str:
     text = f"'{name}' is neither a file nor the name of a shape in {library}"
-    ends = [known for known in names if known.endswith("/" + name) or Path(known).stem == Path(name).name]
+    stem = Path(name).name
+    ends = [
+        known for known in names if known.endswith("/" + name) or (stem in known and Path(known).stem == stem)
+    ]
     if len(ends) > 1:
         more = "" if len(ends) <= 3 else f" or {len(ends) - 3:,} others"
         shown = ", ".join(f"'{end}'" for end in ends[:3])
         return f"{text}; did you mean {shown}{more}?"
-    near = ends or difflib.get_close_matches(name, names, n=1)
+    near = ends[0] if ends else nearest_name(name, names)
     if near:
-        return f"{text}; did you mean '{near[0]}'?"
+        return f"{text}; did you mean '{near}'?"
     return f"{text}. Names there are like '{names[0]}'." if names else f"{text}, which is empty."

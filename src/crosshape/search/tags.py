@@ -16,10 +16,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 import numpy as np
 
-from crosshape.errors import CrosshapeError
+from crosshape.errors import CrosshapeError, nearest_name
 from crosshape.files import parse_json
 from crosshape.library.notes import tags_file
 from crosshape.places import Address
@@ -93,7 +94,7 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
     The apostrophe that tables written here put before what a spreadsheet would compute is taken away. Raises
     CrosshapeError with the line that is wrong, and for a table of proposals: what nobody looked at is no label.
     """
-    from crosshape.search.query import place_of
+    from crosshape.search.query import by_composed
 
     known = set(names)
     try:
@@ -112,19 +113,20 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
             f"{path} holds proposals, not labels. Keep the lines that are right, and of these name and tag alone."
         )
     labels: dict[str, str] = {}
+    composed: dict[str, list[str]] | None = None
     for number, row in enumerate(rows, 1):
         cells = [_bare(cell.strip()) for cell in row]
         if not any(cells) or (number == 1 and head[:2] == ["name", "tag"]):
             continue
         if len(cells) < 2 or not cells[0] or not cells[1]:
             raise CrosshapeError(f"{path}, line {number}: two columns are needed, name and tag.")
-        if cells[0] not in known and (place := place_of(names, cells[0])) is not None:
-            cells[0] = names[place]
+        if cells[0] not in known and not cells[0].isascii():
+            composed = by_composed(names) if composed is None else composed
+            same = composed.get(normalize("NFC", cells[0]), [])
+            cells[0] = same[0] if len(same) == 1 else cells[0]
         if cells[0] not in known:
-            import difflib
-
-            near = difflib.get_close_matches(cells[0], names, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else "."
+            near = nearest_name(cells[0], names)
+            hint = f"; did you mean '{near}'?" if near else "."
             raise CrosshapeError(f"{path}, line {number}: there is no shape '{cells[0]}'{hint}")
         if labels.get(cells[0], cells[1]) != cells[1]:
             raise CrosshapeError(
