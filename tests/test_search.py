@@ -408,6 +408,9 @@ def test_nothing_like_this_is_measured_on_the_library_itself(
     hit = query.Hit(1, 0.503, shapes.names[0], "")
     assert query.Answer([hit], usual).nothing_like_this
     assert not query.Answer([query.Hit(1, 0.51, "a", "")], usual).nothing_like_this
+    assert query.Answer([hit], usual, likest=0.503).nothing_like_this
+    kept_out = query.Answer([hit], usual, likest=0.504)
+    assert kept_out.unlike and not kept_out.nothing_like_this
     monkeypatch.setattr(query, "ASKED", 12)
     grown = [*range(12)] * 2
     wide = query.Gallery(
@@ -419,6 +422,23 @@ def test_nothing_like_this_is_measured_on_the_library_itself(
     )
     found = query.usual_scores(embedded_library, wide, "points", False)
     assert found is not None and np.allclose(found.scores, 1, atol=1e-5)  # every shape is there twice
+
+
+def test_what_the_facts_keep_out_is_not_said_to_be_missing(
+    embedded_library: Library, made_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    path = str(made_folder / "mug" / "mug_0.obj")
+    scores = [hit.score for hit in search(embedded_library, path, where=Where(folder="chair"))]
+    usual = query.Usual(np.full(20, (1 + scores[0]) / 2))
+    monkeypatch.setattr(query, "usual_scores", lambda *_: usual)
+    assert ask(embedded_library, path, calibrate=True).likest is None
+    answer = ask(embedded_library, path, calibrate=True, where=Where(folder="chair"))
+    assert answer.likest == pytest.approx(1, abs=1e-4) and not answer.nothing_like_this
+    assert main(["search", str(embedded_library.path), path, "--folder", "chair"]) == 0
+    told = capsys.readouterr().err
+    assert (
+        "Nothing like this has these facts: the best score is" in told and "Without them it is 1.000;" in told
+    )
 
 
 def test_the_index_of_a_large_library_agrees_with_exact_search(

@@ -135,6 +135,12 @@ def _words(answer: Answer) -> list[str]:
             f"Nothing like this here: the best score is {answer.hits[0].score:.3f}; of the library's own shapes "
             f"99 % score {answer.usual.low:.3f} or more against another one."
         )
+    elif answer.unlike and answer.usual and answer.likest is not None:
+        lines.append(
+            f"Nothing like this has these facts: the best score is {answer.hits[0].score:.3f}. Without them it is "
+            f"{answer.likest:.3f}; of the library's own shapes 99 % score {answer.usual.low:.3f} or more against "
+            "another one."
+        )
     elif answer.usual and answer.hits:
         lines.append(
             f"Usual here: the library's own shapes score {answer.usual.middle:.3f} (middle) against the one most "

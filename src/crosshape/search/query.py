@@ -171,16 +171,24 @@ class Answer:
     shapes were compared.
 
     left_out: shapes that were not compared, for they have no features of the model that most shapes have.
+    likest: the best score of all shapes, where only those with some facts may be hits; None where all may.
     """
 
     hits: list[Hit]
     usual: Usual | None = None
     note: str = ""
     left_out: int = 0
+    likest: float | None = None
 
     @property
     def nothing_like_this(self) -> bool:
-        """Whether even the best hit is less like the query than the library's shapes are like each other."""
+        """Whether even the shape most like the query is less like it than the library's shapes are like each other."""
+        there = self.usual and self.likest is not None and self.likest >= self.usual.low
+        return self.unlike and not there
+
+    @property
+    def unlike(self) -> bool:
+        """Whether that is so of the best hit, though a shape without the facts asked for may be like the query."""
         return bool(self.usual and self.hits and self.hits[0].score < self.usual.low)
 
 
@@ -250,8 +258,12 @@ def ask(
     usual = None
     if calibrate and len(what) == 1:  # the mean over several is lower by nature
         usual = usual_scores(library, shapes, over, what[0].picture is not None)
-    hits = ranked(scores, shapes, what, top, allowed(library, shapes, where))
-    return Answer(hits, usual, *left_out(library, what))
+    keep = allowed(library, shapes, where)
+    hits = ranked(scores, shapes, what, top, keep)
+    likest = (
+        None if keep is None else max((hit.score for hit in ranked(scores, shapes, what, 1)), default=None)
+    )
+    return Answer(hits, usual, *left_out(library, what), likest)
 
 
 def gallery(library: Library, *, partly: bool = False) -> Gallery:
