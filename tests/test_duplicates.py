@@ -14,7 +14,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from crosshape.cli import main
-from crosshape.commands.duplicates import safe_cell, write_csv, write_pairs
+from crosshape.commands.duplicates import write_csv, write_pairs
 from crosshape.console import Progress
 from crosshape.errors import UnreadableShape
 from crosshape.library.adding import add
@@ -44,6 +44,7 @@ from crosshape.settings import Limits, PrepareSettings
 from crosshape.shapes.files import load_shape
 from crosshape.shapes.made import make_shape, write_shape
 from crosshape.shapes.surface import sample_surface
+from crosshape.sheets import safe_cell
 
 SETTINGS = PrepareSettings(points=1024, views=1, image_size=16)
 

@@ -31,7 +31,7 @@ from crosshape.page.glb import write_glb
 from crosshape.page.jobs import Worker
 from crosshape.page.metrics import Metrics
 from crosshape.page.problems import Problem
-from crosshape.page.review import content_key, harmless
+from crosshape.page.review import content_key
 from crosshape.page.server import create_app, page_files
 from crosshape.page.service import Service
 from crosshape.page.tagging import Tagging
@@ -41,6 +41,7 @@ from crosshape.search.query import Sought, Where, fused, search
 from crosshape.search.tags import Learned, Proposal, write_tags
 from crosshape.shapes.files import load_shape
 from crosshape.shapes.made import make_shape, write_shape
+from crosshape.sheets import plain_words, safe_cell
 
 TOKEN = "0123456789abcdef0123"
 
@@ -964,8 +965,8 @@ def test_head_tells_what_get_would_without_its_body(service, embedded_library):
 
 def test_names_are_data_in_json_and_harmless_in_tables():
     for text in ("=1+1", "+1", "-1", "@sum", " =x", "\t=x"):
-        assert harmless(text).startswith("'")
-    assert harmless("chair/a.stl") == "chair/a.stl" and harmless("a\nb\x1b") == "a b "
+        assert str(safe_cell(text)).startswith("'")
+    assert safe_cell("chair/a.stl") == "chair/a.stl" and plain_words("a\nb\x1b") == "a b "
 
 
 # The API's description, and the numbers

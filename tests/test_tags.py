@@ -12,9 +12,11 @@ import pytest
 from test_library import fill
 
 from crosshape.cli import main
+from crosshape.commands.tag import write_csv as write_table
 from crosshape.errors import CrosshapeError, UsageError
 from crosshape.library.library import Library, create_library, open_library
 from crosshape.library.notes import tags_file
+from crosshape.page.tagging import Tagging
 from crosshape.search import query
 from crosshape.search.query import Where, search
 from crosshape.search.tags import (
@@ -28,6 +30,7 @@ from crosshape.search.tags import (
     write_tags,
 )
 from crosshape.settings import PrepareSettings
+from crosshape.sheets import safe_cell
 
 
 @pytest.fixture
@@ -145,10 +148,8 @@ def test_accents_of_many_labels_are_composed_once(tmp_path: Path, monkeypatch: p
 
 
 def test_tables_written_here_are_read_here(mixed: Library, tmp_path: Path) -> None:
-    from crosshape.page.review import harmless
-
     path = tmp_path / "labels.csv"
-    path.write_text(f"name,tag\nlid/000.obj,{harmless('=1+1')}\nlid/001.obj,'quoted\n")
+    path.write_text(f"name,tag\nlid/000.obj,{safe_cell('=1+1')}\nlid/001.obj,'quoted\n")
     assert read_labels(path, mixed.names) == {"lid/000.obj": "=1+1", "lid/001.obj": "'quoted"}
 
 
@@ -255,6 +256,35 @@ def test_nothing_is_proposed_for_a_shape_that_every_tag_was_refused_for(mixed: L
     refused = {("odd/050.obj", tag) for tag in ("bolt", "lid", "odd")} | {("odd/051.obj", "odd")}
     found = {one.name: one for one in propose(mixed, labels, refused=refused)[1]}
     assert "odd/050.obj" not in found and found["odd/051.obj"].tag != "odd" and len(found) == 209
+
+
+def test_names_and_tags_come_back_from_a_table_as_they_were(tmp_path: Path) -> None:
+    names = ["a\u00a0b.stl", "\u90e8\u3000\u4e00.stl", "10.05\u202fPM.obj", "fam\u200dily.stl", "x/ lead.stl"]
+    names += ["'=odd.stl", "''+a.stl", "=a.stl", " =a.stl", "'a.stl", "'", "-", " lead.stl", "last \u00a0"]
+    names += [
+        "tab\t.stl",
+        "\ttab.stl",
+        "a\nb.stl",
+        "\ra.stl",
+        "a\rb\x1b.stl",
+        "a;b,c.stl",
+        'q"u.stl',
+        "\u0085.stl",
+    ]
+    labels = {name: f"{name.strip()}!" for name in names}
+    tagging = Tagging(tmp_path / "parts.lance")
+    for name, tag in labels.items():
+        tagging.say(name, tag, "give")
+    path = tmp_path / "labels.csv"
+    path.write_text(tagging.table(), encoding="utf-8", newline="")
+    assert read_labels(path, sorted(names)) == labels
+    write_table(str(path), [{"name": name, "tag": tag} for name, tag in labels.items()])
+    assert read_labels(path, sorted(names)) == labels
+    with open(path, newline="", encoding="utf-8") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not any(
+        cell.lstrip()[:1] in ("=", "+", "-", "@") or cell[:1] in ("\t", "\r", "\n") for cell in cells
+    )
 
 
 def test_proposals_are_not_taken_for_labels(mixed: Library, tmp_path: Path, capsys) -> None:

@@ -136,26 +136,15 @@ def show_calibration(library: Library, options: argparse.Namespace) -> int:
 
 def write_csv(path: str, pairs: list[Pair]) -> None:
     """The pairs as CSV that no spreadsheet takes for formulas."""
-    import csv
-    import io
     from pathlib import Path
 
     from crosshape.files import write_whole
     from crosshape.search.duplicates import Pair
+    from crosshape.sheets import csv_text
 
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow([*_line(Pair("", "", "")), "evidence"])
-    for pair in pairs:
-        writer.writerow([safe_cell(value) for value in (*_line(pair).values(), pair.evidence())])
-    write_whole(Path(path), out.getvalue().encode("utf-8", "backslashreplace"))
-
-
-def safe_cell(value: object) -> object:
-    """Text that begins like a formula gets an apostrophe in front (OWASP, CSV injection); numbers stay."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
-        return "'" + value
-    return value
+    head = [*_line(Pair("", "", "")), "evidence"]
+    text = csv_text(head, ((*_line(pair).values(), pair.evidence()) for pair in pairs))
+    write_whole(Path(path), text.encode("utf-8", "backslashreplace"))
 
 
 def write_pairs(path: str, library: Library, groups: list[Group], kinds: list[str]) -> None:

@@ -127,15 +127,11 @@ def gathered(library: Library, file: str | None) -> tuple[dict[str, str], set[tu
 
 def write_csv(path: str, rows: list[dict[str, object]]) -> None:
     """Rows as CSV that no spreadsheet takes for formulas."""
-    import csv
-    import io
     from pathlib import Path
 
-    from crosshape.commands.duplicates import safe_cell
     from crosshape.files import write_whole
+    from crosshape.sheets import csv_text
 
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(rows[0] if rows else ["name", "tag", "score", "state", "precision"])
-    writer.writerows([safe_cell(value) for value in row.values()] for row in rows)
-    write_whole(Path(path), out.getvalue().encode("utf-8", "backslashreplace"))
+    head = list(rows[0]) if rows else ["name", "tag", "score", "state", "precision"]
+    text = csv_text(head, (row.values() for row in rows))
+    write_whole(Path(path), text.encode("utf-8", "backslashreplace"))

@@ -7,9 +7,7 @@ NAME.marks.json, what people said of pairs. Both are written whole.
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
-import io
 import json
 import threading
 import traceback
@@ -28,6 +26,7 @@ from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
 from crosshape.places import Address, beside
 from crosshape.shapes.guard import available_cores
+from crosshape.sheets import csv_text, plain_words
 
 MARKS = ("same", "different", "unsure")
 
@@ -166,20 +165,8 @@ def content_key(snapshot: Snapshot) -> str:
 
 def marks_table(pairs: list[dict[str, Any]]) -> str:
     """The pairs as CSV; a name that a spreadsheet would take for a formula gets an apostrophe before it."""
-    out = io.StringIO()
-    rows = csv.writer(out)
-    rows.writerow(["a", "b", "kind", "evidence", "mark"])
-    for pair in pairs:
-        cells = (pair["a"]["name"], pair["b"]["name"], pair["kind"], pair["evidence"], pair["mark"] or "")
-        rows.writerow([harmless(cell) for cell in cells])
-    return out.getvalue()
-
-
-def harmless(text: str) -> str:
-    """A cell that no spreadsheet computes, and without control characters."""
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    return (
-        "'" + clean
-        if clean[:1] in ("=", "+", "-", "@", "\t", "\r") or clean.lstrip()[:1] in ("=", "+", "-", "@")
-        else clean
+    rows = (
+        (one["a"]["name"], one["b"]["name"], one["kind"], plain_words(one["evidence"]), one["mark"] or "")
+        for one in pairs
     )
+    return csv_text(["a", "b", "kind", "evidence", "mark"], rows)

@@ -6,8 +6,6 @@ library's own tags (`crosshape tag --write`) are shown until someone says otherw
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import threading
 import traceback
@@ -25,9 +23,9 @@ from crosshape.library.notes import tags_file
 from crosshape.page.catalogue import Snapshot
 from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
-from crosshape.page.review import harmless
 from crosshape.places import Address
 from crosshape.search.tags import STATES, said_tags
+from crosshape.sheets import csv_text
 
 SENT = 500
 """Proposals of each state that an answer holds."""
@@ -212,11 +210,7 @@ class Tagging:
 
     def table(self) -> str:
         """name,tag of the tags that were given, as CSV."""
-        out = io.StringIO()
-        rows = csv.writer(out)
-        rows.writerow(["name", "tag"])
-        rows.writerows([harmless(name), harmless(tag)] for name, tag in sorted(self.kept()[0].items()))
-        return out.getvalue()
+        return csv_text(["name", "tag"], sorted(self.kept()[0].items()))
 
     def close(self) -> None:
         """Learn no more."""

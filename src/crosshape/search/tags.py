@@ -24,6 +24,7 @@ from crosshape.errors import CrosshapeError, nearest_name
 from crosshape.files import parse_json
 from crosshape.library.notes import tags_file
 from crosshape.places import Address
+from crosshape.sheets import bare_cell
 
 if TYPE_CHECKING:
     from crosshape.library.library import Library
@@ -115,7 +116,9 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
     labels: dict[str, str] = {}
     composed: dict[str, list[str]] | None = None
     for number, row in enumerate(rows, 1):
-        cells = [_bare(cell.strip()) for cell in row]
+        cells = [bare_cell(cell.strip()) for cell in row]
+        if row and bare_cell(row[0]) in known:  # blanks at its ends are of the name
+            cells[0] = bare_cell(row[0])
         if not any(cells) or (number == 1 and head[:2] == ["name", "tag"]):
             continue
         if len(cells) < 2 or not cells[0] or not cells[1]:
@@ -136,10 +139,6 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
     if not labels:
         raise CrosshapeError(f"{path} holds no labels. Write a line for each labelled shape: name,tag")
     return labels
-
-
-def _bare(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:].lstrip()[:1] in ("=", "+", "-", "@") else cell
 
 
 def propose(
