@@ -313,6 +313,22 @@ def test_labels_of_other_spreadsheets(mixed: Library, tmp_path: Path, text: str)
         read_labels(tmp_path / "labels.csv", mixed.names)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain, left.stl;lid\n",
+        "plain, left.stl\tlid\n",
+        '"plain, left.stl",lid\n',
+        "name;tag\nplain, left.stl;lid",
+    ],
+)
+def test_what_stands_between_cells_is_what_makes_the_first_a_shape(tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    assert read_labels(tmp_path / "labels.csv", ["plain, left.stl", "plain.stl"]) == {
+        "plain, left.stl": "lid"
+    }
+
+
 def test_tags_that_are_taken_back_leave_the_library(mixed: Library, tmp_path: Path, capsys) -> None:
     path = tmp_path / "labels.csv"
     labels = some_labels(mixed, 5)

@@ -12,8 +12,9 @@ import csv
 import io
 import warnings
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unicodedata import normalize
@@ -98,12 +99,20 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
     from crosshape.search.query import by_composed
 
     known = set(names)
+    composed = cache(lambda: by_composed(names))
+
+    def shape(cell: str) -> str:
+        """The name in a cell: as it stands there, or without blanks at its ends, accents composed or not."""
+        for name in (bare_cell(cell), bare_cell(cell.strip())):
+            if name in known:
+                return name
+        same = [] if name.isascii() else composed().get(normalize("NFC", name), [])
+        return same[0] if len(same) == 1 else name
+
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             text = file.read()
-        first = text.partition("\n")[0]
-        between = next((sign for sign in ",;\t" if sign in first), ",")
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=between))
+        rows = _table(text, lambda cell: shape(cell) in known)
     except UnicodeDecodeError:
         raise CrosshapeError(f"{path} is no CSV in UTF-8; save it as 'CSV UTF-8'.") from None
     except csv.Error as error:
@@ -114,19 +123,12 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
             f"{path} holds proposals, not labels. Keep the lines that are right, and of these name and tag alone."
         )
     labels: dict[str, str] = {}
-    composed: dict[str, list[str]] | None = None
     for number, row in enumerate(rows, 1):
-        cells = [bare_cell(cell.strip()) for cell in row]
-        if row and bare_cell(row[0]) in known:  # blanks at its ends are of the name
-            cells[0] = bare_cell(row[0])
+        cells = [*map(shape, row[:1]), *(bare_cell(cell.strip()) for cell in row[1:])]
         if not any(cells) or (number == 1 and head[:2] == ["name", "tag"]):
             continue
         if len(cells) < 2 or not cells[0] or not cells[1]:
             raise CrosshapeError(f"{path}, line {number}: two columns are needed, name and tag.")
-        if cells[0] not in known and not cells[0].isascii():
-            composed = by_composed(names) if composed is None else composed
-            same = composed.get(normalize("NFC", cells[0]), [])
-            cells[0] = same[0] if len(same) == 1 else cells[0]
         if cells[0] not in known:
             near = nearest_name(cells[0], names)
             hint = f"; did you mean '{near}'?" if near else "."
@@ -139,6 +141,22 @@ def read_labels(path: str | Path, names: list[str]) -> dict[str, str]:
     if not labels:
         raise CrosshapeError(f"{path} holds no labels. Write a line for each labelled shape: name,tag")
     return labels
+
+
+def _table(text: str, names_shape: Callable[[str], bool]) -> list[list[str]]:
+    """The rows of a CSV; between its cells stands the first of three signs by which line 1 is a head or names a shape.
+
+    Where it is neither by any of them, the first that is there. Raises csv.Error.
+    """
+    first = text.partition("\n")[0]
+    signs = [sign for sign in ",;\t" if sign in first] or [","]
+    for sign in signs:
+        row = next(csv.reader(io.StringIO(text, newline=""), delimiter=sign), [])
+        if [cell.strip().lower() for cell in row[:2]] == ["name", "tag"] or (row and names_shape(row[0])):
+            break
+    else:
+        sign = signs[0]
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=sign))
 
 
 def propose(
