@@ -328,13 +328,51 @@ def test_candidates_in_blocks_are_those_of_a_plain_loop(
     features = random.normal(size=(90, 1024)).astype(np.float32) if embedded else None
     whole = room.candidates(facts, points, features)
     monkeypatch.setattr(room, "CELLS", 90 * 16)
-    assert room.candidates(facts, points, features) == whole and len(whole) > 20
+    assert np.array_equal(room.candidates(facts, points, features), whole) and len(whole) > 20
+    known = set(map(tuple, whole.tolist()))
+    assert sorted(known) == list(map(tuple, whole.tolist()))
     marks, area = room.invariants(facts, points)
     for a in range(90):
         for b in range(a + 1, 90):
             ratio = abs(area[a] - area[b])
             if np.abs(marks[a] - marks[b]).max() < 0.05 and not ratio >= 0.01:
-                assert (a, b) in whole
+                assert (a, b) in known
+
+
+@pytest.mark.parametrize("passes", [0, 3, 1000])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 1.0])
+def test_every_copy_stays_with_the_first_shape_it_is_a_copy_of(
+    share: float, passes: int, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import crosshape.search.duplicates as room
+
+    count = 40
+    pairs = np.stack(np.triu_indices(count, 1), axis=1)
+    pairs = pairs[random.random(len(pairs)) < (1 if share == 1 else 0.5)]
+    copy = {pair for pair in map(tuple, pairs.tolist()) if random.random() < share}
+    near = copy | {pair for pair in map(tuple, pairs.tolist()) if random.random() < 0.2}
+    aligned: list[tuple[int, int]] = []
+
+    def coarse(a: int, b: int) -> tuple[float, list]:
+        aligned.append((a, b))
+        return (1.0 if (a, b) in near else 9.0), []
+
+    monkeypatch.setattr(room, "PASSES", passes)
+    monkeypatch.setattr(room, "coarse", coarse)
+    monkeypatch.setattr(room, "_map", lambda guard, work, items: [(pair, None) for pair in reversed(items)])
+    monkeypatch.setattr(
+        room, "judge", lambda a, b, _: Pair(str(a), str(b), "moved") if (a, b) in copy else None
+    )
+    rows = {row: row for row in range(count)}
+    found = room._compared(pairs, range(count), rows, range(count), "z", 1, Limits(), None)
+    expected: dict[int, int] = {}
+    for a, b in sorted(copy):
+        if a not in expected:
+            expected.setdefault(b, a)
+    assert {b: a for a, b in found} == expected
+    assert len(set(aligned)) == len(aligned) <= len(pairs)
+    if share == 1 and passes:
+        assert len(aligned) == count - 1
 
 
 def test_a_shape_that_names_other_files_is_not_copied_for_calibration(tmp_path: Path) -> None:
@@ -383,7 +421,7 @@ def test_the_same_bytes_are_identical_whatever_the_names(first: str, tmp_path: P
     assert page.read_text().count("data:image/png;base64,") == (4 if first == "a.obj" else 3)
 
 
-@pytest.mark.parametrize("step, what", [("coarse", "aligning"), ("_map", "measuring")])
+@pytest.mark.parametrize("step, what", [("coarse", "comparing"), ("_map", "comparing")])
 def test_the_progress_line_ends_when_the_search_is_stopped(
     step: str, what: str, copied: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,8 @@ from crosshape.search.alignment import (
 from crosshape.settings import FEATURES, Limits
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from crosshape.console import Progress
     from crosshape.library.library import Library
 
@@ -84,6 +86,11 @@ COARSE = 1.4
 
 CELLS = 1 << 23
 """Pairs that are looked at at once: tables of 64 MB."""
+
+PASSES = 32
+"""Times that some candidates are aligned when their turn comes. What is left then is aligned at once: where hardly any
+shape turns out to be a copy, one turn after the other would leave most processors idle.
+"""
 
 NEIGHBOURS = 4
 """Nearest shapes by features, and by invariants, that become candidates."""
@@ -191,12 +198,12 @@ def find_duplicates(
     points = library.points([fact["name"] for fact in kept])
     normals = library.normals([fact["name"] for fact in kept])
     pairs = candidates(kept, points, _features(library, rows))
-    starts = _aligned(pairs, points, normals, workers, progress)
+    surfaces = {row: Surface(points[row], normals[row]) for row in np.unique(pairs).tolist()}
     sides = [
         Side(fact["path"], fact["content_hash"], p, n)
         for fact, p, n in zip(kept, points, normals, strict=True)
     ]
-    found = _measured(starts, kept, sides, library.settings.up, workers, limits, progress)
+    found = _compared(pairs, kept, surfaces, sides, library.settings.up, workers, limits, progress)
     for (a, b), pair in found.items():
         groups.setdefault(rows[a], []).append(pair)
         groups[rows[a]] += groups.pop(rows[b], [])
@@ -243,15 +250,15 @@ def _features(library: Library, rows: Sequence[int]) -> np.ndarray | None:
 
 def candidates(
     facts: Sequence[dict[str, Any]], points: np.ndarray, features: np.ndarray | None
-) -> list[tuple[int, int]]:
-    """Pairs (a, b), a < b, of rows that may be copies: all of equal invariants, and some nearest ones."""
+) -> np.ndarray:
+    """Pairs (M, 2), a < b, in order, of rows that may be copies: all of equal invariants, and some nearest ones."""
     from scipy.spatial.distance import cdist
 
     count = len(facts)
     if count < 2:
-        return []
+        return np.empty((0, 2), np.int64)
     marks, area = invariants(facts, points)
-    pairs: set[tuple[int, int]] = set()
+    packed = [np.empty(0, np.int64)]
     step = max(16, min(256, CELLS // count))
     for start in range(0, count, step):
         rows = np.arange(start, min(start + step, count))
@@ -268,10 +275,9 @@ def candidates(
             at, column = np.nonzero(chosen & limit)
             near[at, best[at, column]] = True
         near[np.arange(len(rows)), rows] = False
-        pairs |= {
-            (min(a, b), max(a, b)) for a, b in zip(*np.nonzero(near), strict=True) for a in [int(rows[a])]
-        }
-    return sorted((int(a), int(b)) for a, b in pairs)
+        at, column = np.nonzero(near)
+        packed.append(np.minimum(rows[at], column) * count + np.maximum(rows[at], column))
+    return np.stack(np.divmod(np.unique(np.concatenate(packed)), count), axis=1)
 
 
 def _unlike(features: np.ndarray, rows: np.ndarray, loose: np.ndarray) -> np.ndarray:
@@ -291,83 +297,64 @@ def invariants(facts: Sequence[dict[str, Any]], points: np.ndarray) -> tuple[np.
     return np.concatenate([quantiles, spreads / np.sqrt(points.shape[1])], axis=1), np.log(area)
 
 
-def _aligned(
-    pairs: Sequence[tuple[int, int]],
-    points: np.ndarray,
-    normals: np.ndarray,
-    workers: int | None,
-    progress: Callable[[str, int], Progress] | None,
-) -> dict[tuple[int, int], list[Pose]]:
-    """The candidates that lie on each other on the library's points, and their poses."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from crosshape.shapes.guard import available_cores
-
-    surfaces = {row: Surface(points[row], normals[row]) for pair in pairs for row in pair}
-    bar = progress("aligning", len(pairs)) if progress and pairs else None
-
-    def one(pair: tuple[int, int]) -> tuple[float, list[Pose]]:
-        return coarse(surfaces[pair[0]], surfaces[pair[1]])
-
-    kept = {}
-    try:
-        with ThreadPoolExecutor(workers or available_cores()) as pool:
-            for pair, (away, poses) in zip(pairs, pool.map(one, pairs), strict=True):
-                if away <= COARSE:
-                    kept[pair] = poses
-                if bar:
-                    bar.advance()
-    finally:
-        if bar:
-            bar.close()
-    return kept
-
-
-def _measured(
-    starts: dict[tuple[int, int], list[Pose]],
+def _compared(
+    pairs: np.ndarray,
     facts: Sequence[dict[str, Any]],
+    surfaces: dict[int, Surface],
     sides: Sequence[Side],
     up: str,
     workers: int | None,
     limits: Limits,
     progress: Callable[[str, int], Progress] | None,
 ) -> dict[tuple[int, int], Pair]:
-    """(representative, copy) -> pair. In rounds: whoever has no earlier neighbour left represents."""
-    from crosshape.console import printable, say
-    from crosshape.shapes.guard import Guard
+    """(representative, copy) -> pair. In rounds: whoever has no earlier candidate left represents, and its candidates
+    are aligned and measured; so shapes that were found to be copies are never compared with each other.
+    """
+    from concurrent.futures import ThreadPoolExecutor
 
-    left = dict(starts)
+    from crosshape.console import printable, say
+    from crosshape.shapes.guard import Guard, available_cores
+
+    left = pairs
+    starts: dict[tuple[int, int], list[Pose]] = {}  # of those that lie on each other on the library's points
     found: dict[tuple[int, int], Pair] = {}
-    first: dict[int, int] = {}  # of each copy, the representative it stays with
+    first = np.full(len(facts), len(facts))  # of each copy, the representative it stays with
     missed: list[str] = []
-    if not left:
-        return found
-    bar = progress("measuring", len(left)) if progress else None
+    passes = 0
+    work = partial(measure_files, up=up, limits=limits)
+    bar = progress("comparing", len(left)) if progress and len(left) else None
     try:
-        with Guard(workers, limits, warm=warm_up) as guard:
-            while left:
-                second = {b for _, b in left}
-                tasks = [pair for pair in left if pair[0] not in second]
-                work = partial(measure_files, up=up, limits=limits)
-                items = {pair: (sides[pair[0]], sides[pair[1]], left[pair]) for pair in sorted(tasks)}
-                members: set[int] = set()
-                for pair, measured in _map(guard, work, items):
+        with (
+            Guard(workers, limits, warm=warm_up) as guard,
+            ThreadPoolExecutor(workers or available_cores()) as pool,
+        ):
+            while len(left):
+                later = np.zeros(len(facts), bool)
+                later[left[:, 1]] = True
+                turn = ~later[left[:, 0]]
+                tasks = _tuples(left[turn])
+                fresh = [
+                    pair for pair in (_tuples(left) if passes == PASSES else tasks) if pair not in starts
+                ]
+                if fresh:
+                    passes += 1
+                    starts |= _aligned(fresh, surfaces, pool, bar)
+                    gone = np.array([pair for pair in fresh if pair not in starts], np.int64).reshape(-1, 2)
+                    left = left[~np.isin(left @ (len(facts), 1), gone @ (len(facts), 1))]
+                    continue
+                items = {pair: (sides[pair[0]], sides[pair[1]], starts[pair]) for pair in tasks}
+                for (a, b), measured in _map(guard, work, items):
                     if isinstance(measured, UnreadableShape):
                         missed.append(measured.reason)
                         continue
-                    result = judge(facts[pair[0]], facts[pair[1]], measured)
+                    result = judge(facts[a], facts[b], measured)
                     # A shape that is a copy of two representatives stays with the first.
-                    if result is not None and pair[0] < first.get(pair[1], len(facts)):
-                        if pair[1] in first:
-                            del found[first[pair[1]], pair[1]]
-                        found[pair], first[pair[1]] = result, pair[0]
-                        members.add(pair[1])
+                    if result is not None and a < first[b]:
+                        found.pop((int(first[b]), b), None)
+                        found[a, b], first[b] = result, a
                 before = len(left)
-                left = {
-                    pair: poses
-                    for pair, poses in left.items()
-                    if pair not in items and not members.intersection(pair)
-                }
+                a, b = left.T
+                left = left[~turn & (first[a] == len(facts)) & (a < first[b])]
                 if bar:
                     bar.advance(before - len(left))
     finally:
@@ -376,6 +363,26 @@ def _measured(
     if missed:
         say(f"{len(missed):,} pairs could not be compared, the first because {printable(missed[0])}.")
     return found
+
+
+def _tuples(pairs: np.ndarray) -> list[tuple[int, int]]:
+    return [(a, b) for a, b in pairs.tolist()]
+
+
+def _aligned(
+    pairs: Sequence[tuple[int, int]], surfaces: dict[int, Surface], pool: Executor, bar: Progress | None
+) -> dict[tuple[int, int], list[Pose]]:
+    """Those that lie on each other on the library's points, and their poses; the others are done."""
+    kept = {}
+    for start in range(0, len(pairs), 4096):
+        some = pairs[start : start + 4096]
+        answers = pool.map(lambda pair: coarse(surfaces[pair[0]], surfaces[pair[1]]), some)
+        for pair, (away, poses) in zip(some, answers, strict=True):
+            if away <= COARSE:
+                kept[pair] = poses
+            elif bar:
+                bar.advance()
+    return kept
 
 
 def _map(guard: Any, work: Any, items: dict[tuple[int, int], Any]) -> Any:
