@@ -181,11 +181,9 @@ class Service:
             )
             mask = self.mask(snapshot, filters)
             hits = query.ranked(scores, shapes, what, top, mask)
-            if usual and mask is not None and hits and hits[0].score < usual.low:
-                # What is usual is of the whole library: a filter may leave out what is like this.
-                first = query.ranked(scores, shapes, what, 1)
-                usual = usual if first[0].score < usual.low else None
-            return Answer(hits, usual, *query.left_out(library, what))
+            first = [] if mask is None else query.ranked(scores, shapes, what, 1)
+            likest = first[0].score if first else None
+            return Answer(hits, usual, *query.left_out(library, what), likest)
         except CrosshapeError as error:
             raise Problem(409, "cannot-search", str(error)) from None
 
