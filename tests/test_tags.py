@@ -23,6 +23,7 @@ from crosshape.search.tags import (
     READY,
     SURE,
     Learned,
+    doubt,
     judge,
     propose,
     read_labels,
@@ -46,6 +47,18 @@ def mixed(tmp_path: Path) -> Library:
     return library
 
 
+def many_kinds(folder: Path, apart: float) -> Library:
+    """Twelve kinds of 40 shapes, which run into each other the less the further they lie apart."""
+    random = np.random.default_rng(0)
+    names = [f"{kind:02d}/{number:02d}.obj" for kind in range(12) for number in range(40)]
+    library = create_library(folder / "parts.lance", PrepareSettings(points=8, views=2, image_size=8))
+    fill(library, names)
+    middles = random.normal(size=(12, 512)) * apart
+    vectors = (middles[np.repeat(range(12), 40)] + random.normal(size=(480, 512)) * 0.3).astype(np.float32)
+    library.write_features("aaaa1111", names, vectors, np.stack([vectors, vectors], axis=1))
+    return library
+
+
 def some_labels(library: Library, count: int) -> dict[str, str]:
     return {name: name.split("/")[0] for name in library.names if int(name[-7:-4]) < count}
 
@@ -60,6 +73,49 @@ def test_ready_tags_are_right_as_often_as_promised(mixed: Library) -> None:
     states = [one.state for one in proposals]
     assert states == sorted(states, key=["ready", "to review", "not enough evidence"].index)
     assert propose(mixed, some_labels(mixed, 30))[1] == proposals
+
+
+def test_nothing_is_promised_where_most_shapes_are_of_kinds_nobody_labelled(tmp_path: Path, capsys) -> None:
+    library = many_kinds(tmp_path, 0.25)
+    names = library.names
+
+    def proposed(kinds: int, **more):
+        tags = {f"{kind:02d}": "ab"[kind % 2] if kinds == 12 else f"{kind:02d}" for kind in range(kinds)}
+        labels = {name: tags[name[:2]] for name in names if name[:2] in tags and int(name[3:5]) < 20}
+        learned, proposals = propose(library, labels, **more)
+        shown = [one for one in proposals if one.state != "not enough evidence"]
+        return learned, shown, [one for one in shown if tags.get(one.name[:2]) != one.tag]
+
+    learned, shown, wrong = proposed(12)
+    assert learned[0].unknown <= 0.1 and doubt(learned) is None
+    assert sum(one.state == "ready" for one in shown) > 100 and len(wrong) < 0.05 * len(shown)
+    learned, shown, wrong = proposed(2)
+    assert 0.6 < learned[0].unknown <= 1.0  # ten of eleven in truth
+    assert "of the shapes without a tag look like no labelled one" in (doubt(learned) or "")
+    assert len(shown) > 20 and all((one.state, one.precision) == ("to review", None) for one in shown)
+    assert (
+        len(shown) < 100
+    )  # of 440, of which two classifiers between two kinds would know one or the other in each
+
+    file = tmp_path / "labels.csv"
+    file.write_text(
+        "\n".join(f"{name},{name[:2]}" for name in names if name[:2] < "02" and int(name[3:5]) < 20)
+    )
+    assert main(["tag", str(library.path), "--from", str(file)]) == 0
+    assert "label" in (said := capsys.readouterr().err) and "Give some of those shapes a tag" in said
+
+
+def test_refused_proposals_are_learned_from(tmp_path: Path) -> None:
+    library = many_kinds(tmp_path, 0.05)
+    labels = {name: name[:2] for name in library.names if name[:2] < "02" and int(name[3:5]) < 20}
+    half = [name for name in library.names if name[:2] >= "02" and int(name[3:5]) < 20]
+
+    def wrong(refused) -> int:
+        _, proposals = propose(library, labels, refused=refused)
+        shown = [one for one in proposals if one.state != "not enough evidence"]
+        return sum(one.name[:2] >= "02" and int(one.name[3:5]) >= 20 for one in shown)
+
+    assert wrong({(name, tag) for name in half for tag in ("00", "01")}) < wrong(set()) / 2
 
 
 def test_few_labels_promise_little(mixed: Library) -> None:
@@ -227,7 +283,8 @@ def test_precision_of_what_is_to_be_reviewed_is_its_own(mixed: Library, monkeypa
     names = mixed.names[:160]
     held = np.zeros((160, 2))
     held[:, 0] = np.linspace(1, 0.5, 160)
-    monkeypatch.setattr(room, "_held_out", lambda *_: held)
+    monkeypatch.setattr(room, "_held_out", lambda *_: (held, {"bolt": [], "other": []}))
+    monkeypatch.setattr(room, "_like", lambda *_: (np.ones((80, 2), bool), 0.0))
 
     def learned(right: int) -> Learned:
         truth = {

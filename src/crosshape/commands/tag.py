@@ -6,9 +6,10 @@
 
 labels.csv holds a line for each labelled shape: its name and its tag, as in "lids/round.obj,lid". Tags that people
 gave on the page of crosshape serve count as well, and alone where there is no --from; what they refused is not
-proposed. A proposal is ready, to review, or has not enough evidence; what precision to expect of each was measured
-on labelled shapes that the classifier had not seen. Three labelled shapes of a tag are enough to propose it, and
-nothing can be ready with fewer than 19. --write keeps the given and the ready tags in the library, for
+proposed, and learned from. A proposal is ready, to review, or has not enough evidence; what precision to expect of
+each was measured on labelled shapes that the classifier had not seen, and is not told where many shapes of the
+library are like none of these: label some of them as "other". Three labelled shapes of a tag are enough to propose
+it, and nothing can be ready with fewer than 19. --write keeps the given and the ready tags in the library, for
 search --tag and the page; tags kept by an earlier run that are neither now are removed. Shapes that are not embedded
 yet are left out and keep their tags; that is said, and the exit status is 1.
 """
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.files import TABLES, check_output
     from crosshape.library.library import open_library
     from crosshape.search.query import compared, left_out
-    from crosshape.search.tags import STATES, SURE, propose, write_tags
+    from crosshape.search.tags import STATES, SURE, doubt, propose, write_tags
 
     if options.csv:
         check_output(options.csv, TABLES, [options.labels] if options.labels else [])
@@ -92,7 +93,9 @@ def run(options: argparse.Namespace) -> int:
         say(f"{len(tags):,} tags were written: {command('search', options.library, 'QUERY', '--tag', 'TAG')}")
         if removed:
             say(f"{removed:,} tags of the library were removed: they are neither given nor ready now.")
-    if proposals and not counts[0]:
+    if proposals and (unsure := doubt(learned)):
+        say(unsure)
+    elif proposals and not counts[0]:
         say(
             f"Nothing is ready: that takes {SURE} labelled shapes of a tag or more that are told from the others."
         )

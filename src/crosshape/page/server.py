@@ -257,11 +257,13 @@ class ProposedTag(BaseModel):
 class Tags(BaseModel):
     """Tags that were given, what was learned of them, and proposals, of one tag where one is asked for: the first 500
     of those that are `ready`, of those to review (`total` without the `ready`) and of those that are in the library
-    (`written`). proposed: every tag that has any, and how many.
+    (`written`). proposed: every tag that has any, and how many. unsure: said where labels cannot tell how often
+    proposals are right.
     """
 
     working: bool
     why_not: str | None
+    unsure: str | None
     given: list[Given]
     learned: list[LearnedTag]
     proposals: list[ProposedTag]

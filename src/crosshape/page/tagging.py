@@ -47,6 +47,7 @@ class Tagging:
         self._learned: list[dict[str, Any]] = []
         self._proposals: list[Any] = []
         self._why_not: str | None = None
+        self._unsure: str | None = None
         self._said: tuple[Any, dict[str, str], set[tuple[str, str]]] | None = None
         self._shown: tuple[Any, list[tuple[str, ...]]] | None = None
 
@@ -138,6 +139,7 @@ class Tagging:
                 self._worker.soon(self._learn, snapshot, labels, told_no, key)
             current = key == self._key
             learned, proposals, why_not = self._learned, self._proposals, self._why_not
+            unsure = self._unsure
             working = self._working
         found: list[tuple[int, str, float | None, str, float | None]] = []
         for one in proposals if labels else []:
@@ -159,6 +161,7 @@ class Tagging:
         return {
             "working": working and not current,
             "why_not": why_not if labels and current else None,
+            "unsure": unsure if labels and current else None,
             "given": [
                 {"tag": word, "count": many} for word, many in sorted(Counter(labels.values()).items())
             ],
@@ -184,10 +187,10 @@ class Tagging:
     ) -> None:
         learned: list[dict[str, Any]] = []
         proposals: list[Any] = []
-        why_not = None
+        why_not = unsure = None
         try:
             from crosshape.search import query
-            from crosshape.search.tags import propose
+            from crosshape.search.tags import doubt, propose
 
             if len(snapshot) > query.EXACT:  # all features would not fit the memory
                 raise CrosshapeError(
@@ -198,6 +201,7 @@ class Tagging:
                 {"tag": one.tag, "labelled": one.labelled, "ready_precision": one.ready_precision}
                 for one in found
             ]
+            unsure = doubt(found)
         except CrosshapeError as error:
             why_not = str(error)
         except Exception as error:
@@ -207,6 +211,7 @@ class Tagging:
             with self._lock:
                 self._key, self._working = key, False
                 self._learned, self._proposals, self._why_not = learned, proposals, why_not
+                self._unsure = unsure
 
     def table(self) -> str:
         """name,tag of the tags that were given, as CSV."""

@@ -3,7 +3,9 @@
 One logistic regression a tag on the features (points and views of unit length), weighed so that rare tags count.
 Thresholds come from scores of labelled shapes that the classifier had not seen (stratified folds): a proposal is
 *ready* above the score from which at least READY of those were right, *to review* above the one from which at
-least REVIEW were, else there is *not enough evidence*.
+least REVIEW were, else there is *not enough evidence*. That holds for shapes of the kinds that somebody labelled: how
+many of the others are of none of these is estimated by likeness, and where they are more than UNKNOWN nothing is ready
+and no precision is promised.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ READY, REVIEW = 0.95, 0.6
 
 FOLDS = 5
 
+BLOCK = 4096
+"""Shapes that are compared with the labelled ones at once."""
+
 LEAST = 3
 """Labelled shapes a tag needs to be learned; with fewer nothing can be said of its precision."""
 
@@ -44,6 +49,13 @@ PRIOR = 1
 SURE = 19
 """Labelled shapes a tag needs before anything can be ready: with fewer, all of them right and PRIOR wrong are not
 READY.
+"""
+
+APART = 0.1
+"""Share of a tag's labelled shapes that may be less like the others of the tag than a shape has to be to get it."""
+
+UNKNOWN = 0.1
+"""Share of the shapes without a tag that may be of kinds nobody labelled, for labels to tell how often tags are right.
 """
 
 STATES = ("ready", "to review", "not enough evidence")
@@ -63,7 +75,8 @@ class Proposal:
 @dataclass(frozen=True)
 class Learned:
     """A tag: labelled shapes; thresholds of ready and review; precision expected of what is ready, and of what lies
-    between the two; None where there is no such score.
+    between the two; None where there is no such score. unknown: about which share of the shapes without a tag is like
+    none with one, the same for all tags.
     """
 
     tag: str
@@ -72,6 +85,7 @@ class Learned:
     ready_precision: float | None
     review: float | None
     review_precision: float | None
+    unknown: float = 0.0
 
 
 def said_tags(library: Path | Address) -> tuple[dict[str, str], set[tuple[str, str]]]:
@@ -169,9 +183,9 @@ def propose(
 ) -> tuple[list[Learned], list[Proposal]]:
     """What was learned of each tag, and the best tag for each shape without one. Raises CrosshapeError.
 
-    A shape that is like none of the labelled ones gets a low score for every tag: not enough evidence. refused:
-    (name, tag) that people said no to; the next best tag is proposed instead. Shapes without features are left out,
-    labelled ones too.
+    A shape that is less like every labelled one of a tag than most of these are like each other has not enough evidence
+    for it. refused: (name, tag) that people said no to; it is learned that they are not, and the next best tag is
+    proposed instead. Shapes without features are left out, labelled ones too.
     """
     from crosshape.search.groups import described
     from crosshape.search.query import check_over, compared
@@ -197,30 +211,35 @@ def propose(
     truth = np.array([labels[shapes.names[row]] for row in rows])
     mean, spread = vectors[rows].mean(axis=0), vectors[rows].std() + 1e-12
     scaled = (vectors - mean) / spread
-    held = _held_out(scaled[rows], truth, tags, seed)
+    rest = np.array([row for row in range(len(shapes.names)) if shapes.names[row] not in labels], np.int64)
+    refusals = sorted({(name, tag) for name, tag in refused if name in place and labels.get(name) != tag})
+    no = {tag: scaled[[place[name] for name, one in refusals if one == tag]] for tag in tags}
+    like, unknown = _like(vectors, rows, truth, rest, tags)
+    held, denied = _held_out(scaled[rows], truth, tags, no, seed)
     best = held.argmax(axis=1)
     learned = []
     for number, tag in enumerate(tags):
         mine = best == number
-        right = truth[mine] == tag
-        given = held[mine, number]
-        ready = threshold(given, right, READY)
+        right = np.concatenate([truth[mine] == tag, np.zeros(len(no[tag]), bool)])
+        given = np.concatenate([held[mine, number], denied[tag]])
+        ready = threshold(given, right, READY) if unknown <= UNKNOWN else (None, None)
         below = np.ones(len(given), bool) if ready[0] is None else given < ready[0]
         review = threshold(given[below], right[below], REVIEW)
-        learned.append(Learned(tag, counts[tag], *ready, *review))
-    rest = np.array([row for row in range(len(shapes.names)) if shapes.names[row] not in labels], np.int64)
-    scores = _scores(scaled[rows], truth, scaled[rest], tags)
+        if unknown > UNKNOWN:
+            review = review[0], None
+        learned.append(Learned(tag, counts[tag], *ready, *review, round(unknown, 3)))
+    scores = _scores(scaled[rows], truth, scaled[rest], tags, no)
     at = {shapes.names[row]: line for line, row in enumerate(rest)}
     for name, tag in refused:
         if name in at and tag in tags:
             scores[at[name], tags.index(tag)] = -1.0
     proposals = []
-    for row, line in zip(rest, scores, strict=True):
-        about = learned[int(line.argmax())]
-        score = float(line.max())
+    for row, line, near in zip(rest, scores, like, strict=True):
+        number = int(line.argmax())
+        about, score = learned[number], float(line.max())
         if score < 0:  # every tag was refused
             continue
-        state, precision = judge(about, score)
+        state, precision = judge(about, score) if near[number] else (STATES[-1], None)
         proposals.append(Proposal(shapes.names[row], about.tag, round(score, 4), state, precision))
     proposals.sort(key=lambda one: (STATES.index(one.state), one.tag, -one.score, one.name))
     return learned, proposals
@@ -233,6 +252,18 @@ def judge(about: Learned, score: float) -> tuple[str, float | None]:
     if about.review is not None and score >= about.review:
         return "to review", about.review_precision
     return "not enough evidence", None
+
+
+def doubt(learned: list[Learned]) -> str | None:
+    """What has to be said where labels cannot tell how often proposals are right; None where they can."""
+    unknown = learned[0].unknown if learned else 0.0
+    if unknown <= UNKNOWN:
+        return None
+    return (
+        f"About {unknown:.0%} of the shapes without a tag look like no labelled one of any tag, so these labels cannot "
+        "tell how often proposals are right, and nothing is ready. Give some of those shapes a tag of their own, or "
+        "'other', and refuse wrong proposals on the page: both are learned from."
+    )
 
 
 def threshold(scores: np.ndarray, right: np.ndarray, level: float) -> tuple[float | None, float | None]:
@@ -250,8 +281,35 @@ def threshold(scores: np.ndarray, right: np.ndarray, level: float) -> tuple[floa
     return float(scores[order[last]]), round(float(share[last]), 3)
 
 
-def _held_out(vectors: np.ndarray, truth: np.ndarray, tags: list[str], seed: int) -> np.ndarray:
-    """(N, T): scores of each labelled shape by a classifier that had not seen it."""
+def _like(
+    vectors: np.ndarray, rows: np.ndarray, truth: np.ndarray, rest: np.ndarray, tags: list[str]
+) -> tuple[np.ndarray, float]:
+    """(M, T): which of the rest are as like a tag's labelled shapes as all but APART of these are like each other; and
+    about which share of the rest is of kinds that nobody labelled.
+
+    The share: of known kinds APART are like no tag, of unknown ones as many as labelled shapes of *other* tags are.
+    """
+    known = vectors[rows] @ vectors[rows].T
+    np.fill_diagonal(known, -np.inf)
+    own = [truth == tag for tag in tags]
+    nearest = np.stack([known[:, mine].max(axis=1) for mine in own], axis=1)
+    least = np.array([np.quantile(nearest[mine, number], APART) for number, mine in enumerate(own)])
+    like = np.zeros((len(rest), len(tags)), bool)
+    for start in range(0, len(rest), BLOCK):
+        some = vectors[rest[start : start + BLOCK]]
+        for number, mine in enumerate(own):
+            like[start : start + BLOCK, number] = (some @ vectors[rows[mine]].T).max(axis=1) >= least[number]
+    if not len(rest):
+        return like, 0.0
+    foreign = float(((nearest >= least) & (truth[:, None] != np.array(tags))).any(axis=1).mean())
+    alone = float((~like.any(axis=1)).mean())
+    return like, float(np.clip((alone - APART) / max(1 - APART - foreign, APART), 0, 1))
+
+
+def _held_out(
+    vectors: np.ndarray, truth: np.ndarray, tags: list[str], no: dict[str, np.ndarray], seed: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """(N, T): scores of each labelled shape by a classifier that had not seen it; and of those that were refused."""
     from sklearn.model_selection import StratifiedKFold
 
     folds = min(FOLDS, *(int((truth == tag).sum()) for tag in tags))
@@ -260,20 +318,33 @@ def _held_out(vectors: np.ndarray, truth: np.ndarray, tags: list[str], seed: int
     with warnings.catch_warnings():  # the rare ones together may be fewer than the folds
         warnings.filterwarnings("ignore", "The least populated class")
         parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(vectors, rare))
-    for train, test in parts:
-        out[test] = _scores(vectors[train], truth[train], vectors[test], tags)
-    return out
+    denied = {tag: np.zeros(len(no[tag])) for tag in tags}
+    for number, (train, test) in enumerate(parts):
+        kept = {tag: np.arange(len(no[tag])) % folds != number for tag in tags}
+        seen = {tag: no[tag][kept[tag]] for tag in tags}
+        out[test] = _scores(vectors[train], truth[train], vectors[test], tags, seen)
+        for place, tag in enumerate(tags):
+            asked = no[tag][~kept[tag]]
+            if len(asked):
+                denied[tag][~kept[tag]] = _scores(vectors[train], truth[train], asked, tags, seen)[:, place]
+    return out, denied
 
 
-def _scores(vectors: np.ndarray, truth: np.ndarray, asked: np.ndarray, tags: list[str]) -> np.ndarray:
-    """(M, T): probability of each tag against all others, each by itself, so that none may fit."""
+def _scores(
+    vectors: np.ndarray, truth: np.ndarray, asked: np.ndarray, tags: list[str], no: dict[str, np.ndarray]
+) -> np.ndarray:
+    """(M, T): probability of each tag against all others, each by itself, so that none may fit. no: of each tag what is
+    not one, whatever else it is.
+    """
     from sklearn.linear_model import LogisticRegression
 
     out = np.zeros((len(asked), len(tags)))
     if len(asked):
         for number, tag in enumerate(tags):
             model = LogisticRegression(C=0.1, class_weight="balanced", max_iter=500)
-            out[:, number] = model.fit(vectors, truth == tag).predict_proba(asked)[:, 1]
+            learned = np.concatenate([vectors, no[tag]])
+            mine = np.concatenate([truth == tag, np.zeros(len(no[tag]), bool)])
+            out[:, number] = model.fit(learned, mine).predict_proba(asked)[:, 1]
     return out
 
 

@@ -32,6 +32,7 @@ export async function tagging(root, { query, go }) {
     again();
   } else if (state.why_not) root.append(h("p", { class: "verdict" }, state.why_not));
   else if (!state.proposals.length) root.append(empty("Nothing is proposed", "Give some more shapes a tag."));
+  if (state.unsure && state.total) root.append(h("p", { class: "verdict" }, state.unsure));
   for (const [kind, words] of [["ready", "Ready"], ["to review", "To review"], ["in the library", "In the library"]]) {
     const some = state.proposals.filter((one) => one.state === kind);
     if (!some.length) continue;
