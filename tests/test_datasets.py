@@ -45,7 +45,7 @@ class Shop(http.server.BaseHTTPRequestHandler):
         span = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         fresh = self.headers.get("If-Range", server.tag) == server.tag
         if span and fresh and mood != "no ranges":
-            start = int(span[1])
+            start = int(span[1]) + (mood == "another part")
             if start >= len(body):
                 return self.send_error(416)
             self.send_response(206)
@@ -126,6 +126,23 @@ def test_what_cannot_be_continued_starts_over(shop, tmp_path, change):
     shop.tag = '"two"' if change == "another file" else '"one"'
     fetch(shop.entry, tmp_path)
     assert unpacked(tmp_path)
+
+
+def test_another_part_than_was_asked_for_is_not_taken(shop, tmp_path):
+    (tmp_path / "Tiny.zip.part").write_bytes(CONTENT[:100])
+    shop.mood = "another part"
+    with pytest.raises(CrosshapeError, match="the server sends another part than was asked for"):
+        fetch(shop.entry, tmp_path)
+    assert (tmp_path / "Tiny.zip.part").read_bytes() == CONTENT[:100]
+
+
+def test_known_files_with_another_checksum_are_damaged(tmp_path, monkeypatch):
+    files = [tmp_path / place / name for place in ("good", "bad") for name in ("a.h5", "b.h5")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(file.parent.name.encode())
+    monkeypatch.setattr(datasets, "MODELNET40_H5_MD5", {"a.h5": datasets.md5(files[0])})
+    assert datasets.damaged(files) == [tmp_path / "bad" / "a.h5"]
 
 
 def test_wrong_checksum_removes_the_download(shop, tmp_path):

@@ -18,6 +18,8 @@ from crosshape.errors import CrosshapeError, UnreadableShape, UsageError
 from crosshape.settings import Limits, PrepareSettings
 from crosshape.shapes.files import FORMATS, Found, find_shapes, load_shape
 from crosshape.shapes.prepare import prepare_file
+from crosshape.shapes.surface import normalise
+from crosshape.shapes.views import render_mesh
 
 AREA = 1.5 + np.sqrt(3) / 2
 """Of the tetrahedron in hostile.py."""
@@ -298,6 +300,12 @@ def test_3mf_components_and_other_models(tmp_path: Path) -> None:
     assert len(shape.faces) == 8
 
 
+def test_what_supports_a_3mf_is_left_out_where_nothing_says_what_is_built(tmp_path: Path) -> None:
+    support = hostile.OBJECT_3MF.replace('id="1" type="model"', 'id="2" type="support"')
+    content = hostile.threemf(hostile.model_3mf(hostile.OBJECT_3MF + support, items=""))
+    assert len(load_shape(write(tmp_path / "a.3mf", content)).faces) == 4
+
+
 @pytest.mark.parametrize("suffix", ["obj", "off", "ply", "stl", "glb", "3mf"])
 def test_files_that_trimesh_writes(suffix: str, tmp_path: Path) -> None:
     """The same triangles as in trimesh, which also wrote them."""
@@ -338,6 +346,12 @@ def test_the_up_axis_becomes_z_without_mirroring(
         return float(np.linalg.det(shape.vertices[shape.faces]).sum())
 
     assert volume(after) == pytest.approx(volume(before)) and volume(before) != 0
+
+
+@pytest.mark.parametrize("up", ["z", "y", "x"])
+def test_normals_of_a_cloud_turn_with_it(up: str, tmp_path: Path) -> None:
+    shape = load_shape(write(tmp_path / "a.npy", hostile.npy(np.hstack([UNIT, UNIT]))), up=up)
+    assert shape.normals is not None and np.allclose(shape.normals, shape.vertices)
 
 
 def test_gltf_is_y_up_and_the_rest_z_up(tmp_path: Path) -> None:
@@ -486,6 +500,26 @@ def test_prepared_is_the_same_for_the_same_content(tmp_path: Path) -> None:
     assert first.facts == again.facts
     assert (first.facts.faces, first.facts.vertices, first.facts.extents) == (4, 4, (1.0, 1.0, 1.0))
     assert first.facts.area == pytest.approx(AREA)
+
+
+def test_views_are_drawn_as_finely_as_is_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.off", hostile.off())
+    shape = load_shape(path)
+    vertices = normalise(shape.vertices, shape.faces)[0]
+    for fine in (1, 3):
+        views = prepare_file(path, PrepareSettings(points=32, views=2, image_size=16, supersample=fine)).views
+        drawn = render_mesh(vertices, shape.faces, views=2, size=16, supersample=fine)
+        assert np.array_equal(views, drawn.shading)
+
+
+def test_centre_and_radius_take_points_back_to_their_place(tmp_path: Path) -> None:
+    corners = hostile.CORNERS * 3 + [5, -7, 11]
+    path = write(tmp_path / "a.off", hostile.off(corners=corners))
+    prepared = prepare_file(path, PrepareSettings(points=4096, views=1, image_size=16))
+    points = prepared.points * prepared.facts.radius + prepared.facts.centre
+    for axis, low in enumerate((5, -7, 11)):
+        assert abs(points[:, axis].min() - low) < 1e-4 and points[:, axis].max() <= low + 3.0001
+    assert points.mean(axis=0) == pytest.approx(prepared.facts.centre, abs=0.02)
 
 
 def test_prepared_cloud(tmp_path: Path) -> None:

@@ -120,6 +120,15 @@ def test_the_same_shapes_from_every_release_give_the_same_arrays_and_labels(tmp_
         assert found[key].is_cloud
 
 
+def test_normals_turn_with_their_points(tmp_path):
+    unit = cloud(1) / np.linalg.norm(cloud(1), axis=1, keepdims=True)
+    as_normal_resampled(tmp_path)
+    write(tmp_path / "chair" / "chair_0001.txt", rows(y_up(cloud(1)), y_up(unit)))
+    shape = load_item(open_layout(tmp_path).items[0])
+    np.testing.assert_allclose(shape.vertices, cloud(1), rtol=1e-6)
+    np.testing.assert_allclose(shape.normals, unit, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ("modelnet", "modelnet-h5", "modelnet-normal"))
 def test_a_partial_copy_is_said_plainly(tmp_path, name):
     RELEASES[name](tmp_path)
@@ -385,6 +394,15 @@ def test_pictures_are_grouped_in_the_order_of_their_numbers(tmp_path):
     assert load_pictures(layout.items[1], 4).shape == (12, 4, 4)
     with pytest.raises(UnreadableShape, match="there are only pictures of it"):
         load_item(layout.items[0])
+
+
+def test_pictures_that_are_not_square_are_not_squeezed(tmp_path):
+    as_pictures(tmp_path)
+    item = open_layout(tmp_path).items[0]
+    Image.new("L", (8, 9)).save(item.views[1])
+    for size in (None, 4):
+        with pytest.raises(UnreadableShape, match="bed_0000_002.png is 8 x 9 pixels, not square"):
+            load_pictures(item, size)
 
 
 def test_missing_views_and_broken_pictures_are_said(tmp_path):
