@@ -26,6 +26,7 @@ from crosshape.search.alignment import (
     axis_turns,
     coarse,
     distances,
+    spin,
     surface_moments,
     to_triangles,
 )
@@ -193,6 +194,33 @@ def test_units_are_named() -> None:
     assert unit_name(1000.001) == "metres and millimetres" and unit_name(3.3) == ""
 
 
+def test_a_pose_tells_degrees() -> None:
+    flip = np.diag([-1.0, 1, 1])
+    for degrees in (0.0, 0.3, 40.0, 180.0):
+        assert Pose(spin(2, degrees)).angle == pytest.approx(degrees, abs=1e-4)
+        mirrored = Pose(spin(1, degrees) @ flip)
+        assert mirrored.mirrored and mirrored.angle == pytest.approx(degrees, abs=1e-4)
+
+
+def test_a_copy_is_scaled_by_what_the_first_is_multiplied_with() -> None:
+    facts = {"name": "a", "faces": 100, "area": 1.0, "radius": 1.0, "centre": (1.0, 0.0, 0.0)}
+    other = {**facts, "name": "b", "area": 25.4**2, "radius": 25.4, "centre": (25.4, 0.0, 0.0)}
+    for one, two, scale in ((facts, other, 25.4), (other, facts, 1 / 25.4)):
+        found = judge(one, two, Measured(Pose(np.eye(3)), 0.0, 0.0, SAME, False))
+        assert found is not None and found.kind == "scaled" and found.scale == pytest.approx(scale)
+        assert (found.units, found.shift) == ("inches and millimetres", pytest.approx(0))
+        assert f"scaled by {scale:.6g}" in found.evidence()
+
+
+def test_a_file_that_is_not_what_was_added_is_not_measured(tmp_path: Path) -> None:
+    path = tmp_path / "a.stl"
+    write_shape(make_shape("bolt", 1), path)
+    before = load_shape(path).content_hash
+    assert file_surface(str(path), before, "auto", Limits()) is not None
+    write_shape(make_shape("bolt", 2), path)
+    assert file_surface(str(path), before, "auto", Limits()) is None
+
+
 def test_the_command_writes_tables_and_a_page(
     copied: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,8 +331,6 @@ def test_copies_of_clouds_with_fewer_points_than_the_library_takes_are_found(
     tmp_path: Path, count: int
 ) -> None:
     """Points are repeated there, so that most are at no distance from another."""
-    from crosshape.search.alignment import spin
-
     for number, label in enumerate(("chair", "mug")):
         shape = make_shape(label, number)
         cloud = sample_surface(shape.vertices, shape.faces, count, number)[0]
@@ -373,6 +399,20 @@ def test_every_copy_stays_with_the_first_shape_it_is_a_copy_of(
     assert len(set(aligned)) == len(aligned) <= len(pairs)
     if share == 1 and passes:
         assert len(aligned) == count - 1
+
+
+def test_shapes_with_the_most_alike_features_are_candidates(random: np.random.Generator) -> None:
+    """20 shapes that are nearly the same but for their areas, which keep any two from being equal."""
+    import crosshape.search.duplicates as room
+
+    points = random.normal(size=(64, 3)) * 0.4 + random.normal(size=(20, 64, 3)) * 0.002
+    facts = [{"area": np.exp(0.015 * number), "radius": 1.0, "faces": 9} for number in range(20)]
+    features = random.normal(size=(20, 1024)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    nearest = np.argsort(2 * np.eye(20) - features @ features.T, axis=1)[:, : room.NEIGHBOURS]
+    wanted = {(min(a, b), max(a, b)) for a in range(20) for b in nearest[a].tolist()}
+    assert wanted <= set(room.candidates(facts, points, features))
+    assert not wanted <= set(room.candidates(facts, points, None))
 
 
 def test_a_shape_that_names_other_files_is_not_copied_for_calibration(tmp_path: Path) -> None:

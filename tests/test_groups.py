@@ -53,6 +53,24 @@ def test_a_number_of_groups_can_be_asked_for(clustered: Library) -> None:
     assert sorted(len(one.names) for one in found.groups) == [1] * 6 + [10, 20, 30]
 
 
+def test_groups_are_as_large_as_is_asked_for(clustered: Library) -> None:
+    found = group(clustered, least=15)
+    assert len(found.groups) == 2 and all(len(one.names) >= 15 for one in found.groups)
+
+
+def test_shapes_are_grouped_by_what_is_asked_for(tmp_path: Path, random: np.random.Generator) -> None:
+    library = create_library(tmp_path / "parts.lance", PrepareSettings(points=8, views=2, image_size=8))
+    names = [f"{i:02d}.obj" for i in range(20)]
+    fill(library, names)
+    points, views = 0.05 * random.normal(size=(2, 20, 512)).astype(np.float32)
+    points[:10, 0], points[10:, 1], views[::2, 0], views[1::2, 1] = 9, 9, 9, 9
+    library.write_features("aaaa1111", names, points, np.stack([views, views], axis=1))
+    halves = {"points": (names[:10], names[10:]), "views": (names[::2], names[1::2])}
+    for over, expected in halves.items():
+        found = group(library, over=over, count=2).groups
+        assert sorted(sorted(one.names) for one in found) == list(map(list, expected))
+
+
 def test_the_typical_shape_is_the_one_nearest_to_all() -> None:
     places = np.array([[0.0], [1.0], [1.1], [3.0], [9.0]])
     groups, alone = gathered(np.array([0, 0, 0, 0, -1]), places, ["a", "b", "c", "d", "e"])

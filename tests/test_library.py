@@ -124,6 +124,30 @@ def test_training_arrays_in_memory_and_mapped_are_the_same(library: Library, tmp
     assert len(list(cache.iterdir())) == 4 and not np.array_equal(changed[0], views[0])
 
 
+def test_a_cache_gives_arrays_of_the_size_and_the_settings_that_are_asked_for(
+    library: Library, tmp_path: Path
+) -> None:
+    for size in (4, 8, 2):
+        _, views = library.training_arrays(size, tmp_path / "cache", memory_limit=10)
+        assert np.array_equal(views, library.views(size=size))
+    other = create_library(tmp_path / "other.lance", PrepareSettings(16, 3, 8, supersample=4))
+    fill(other, NAMES)
+    assert other.names == library.names and other.content_key() != library.content_key()
+
+
+def test_shapes_are_missing_from_the_folder_they_came_from(library: Library, tmp_path: Path) -> None:
+    assert library.missing() == library.missing("/shapes") == library.missing("/shapes/") == library.names
+    assert library.missing("/shapes/a") == ["a/0.obj", "a/1.obj"]
+    assert library.missing("/shape") == library.missing(tmp_path) == []
+
+
+def test_what_may_not_be_looked_at_is_not_gone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    gone = {name: rooms._is_gone(str(tmp_path / name)) for name in ("file", "loop", "none", "file/below")}
+    assert gone == {"file": False, "loop": False, "none": True, "file/below": True}
+
+
 def test_features_round_trip_and_rewrite_only_their_columns(library: Library) -> None:
     def other_files() -> dict[str, list[int]]:
         files = [file for fragment in library.dataset.get_fragments() for file in fragment.data_files()]
@@ -254,6 +278,15 @@ def test_small_fragments_are_merged(tmp_path: Path) -> None:
         fill(library, [f"{i:02}.obj"])
     library.tidy()
     assert len(library.dataset.get_fragments()) == 1
+    assert np.array_equal(library.points(), np.stack([row(name)["points"] for name in library.names]))
+
+
+def test_holes_are_closed_when_there_are_many(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "BLOCK", 2)
+    library.remove(["a/0.obj"])
+    assert sum(fragment.num_deletions for fragment in library.dataset.get_fragments()) == 1
+    library.remove(["a/1.obj", "b/0.obj"])
+    assert sum(fragment.num_deletions for fragment in library.dataset.get_fragments()) == 0
     assert np.array_equal(library.points(), np.stack([row(name)["points"] for name in library.names]))
 
 

@@ -342,6 +342,18 @@ def test_an_object_is_cut_out_and_centred(tmp_path: Path) -> None:
     assert seen[0, 0] == 255 and 30 <= seen[50, 50] <= 210
 
 
+def test_a_picture_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    colours = np.full((60, 90, 3), 240, np.uint8)
+    colours[20:50, 10:40] = np.linspace(20, 200, 30, dtype=np.uint8)[:, None, None]
+    upright = Image.fromarray(colours)
+    upright.save(tmp_path / "upright.png")
+    turn = Image.Exif()
+    turn[0x0112] = 6  # a quarter to the right
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=turn)
+    seen = [read_picture(tmp_path / name, 40) for name in ("upright.png", "turned.png")]
+    assert np.array_equal(*seen) and not np.array_equal(seen[0], seen[0].T)
+
+
 def test_noise_without_a_ground_is_taken_whole(random: np.random.Generator) -> None:
     assert object_mask(random.uniform(0, 255, (60, 80, 3))) is None
 
@@ -522,6 +534,27 @@ def test_what_a_stranger_wrote_of_an_index_is_made_again(
     assert index.known(open_library(path), index.COLUMNS["points"]) == index.Index(12, 8, 2, 0.99)
 
 
+def test_an_index_of_less_than_half_of_the_shapes_is_made_again(
+    embedded_library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(embedded_library.path, tmp_path / "parts.lance")
+    library = open_library(tmp_path / "parts.lance")
+    made = index.make(library, "feature_points")
+    for count, found in ((24, made), (25, None)):
+        monkeypatch.setattr(Library, "leading_model", lambda *_, count=count: ("aaaa1111", count))
+        assert index.known(library, "feature_points") == found
+
+
+def test_a_picture_asks_for_views_alone(random: np.random.Generator) -> None:
+    points, views, picture = unit(random.normal(size=(3, 512)).astype(np.float32))
+    shown = query.Sought(None, None, picture)
+    assert list(index.combined([shown], "both")) == ["views"]
+    both = index.combined([query.Sought(points, views), shown], "both")
+    assert np.allclose(both["points"], points / 4) and np.allclose(both["views"], views / 4 + picture / 2)
+    alone = index.combined([query.Sought(points, views), shown], "views")
+    assert list(alone) == ["views"] and np.allclose(alone["views"], (views + picture) / 2)
+
+
 def test_a_page_of_hits(embedded_library: Library, tmp_path: Path) -> None:
     path = tmp_path / "hits.html"
     words = ["search", str(embedded_library.path), "mug/mug_0.obj", "--top", "3", "--html", str(path)]
@@ -570,7 +603,7 @@ def test_that_a_shape_finds_itself_is_no_recall(
         return index.measure(library, "feature_points")
 
     assert [found(most).recall for most in (0, 5, 10)] == [0.0, 0.5, 1.0]
-    assert found(0).cells == index.WIDTHS[-1][0]
+    assert (found(10).cells, found(0).cells) == (index.WIDTHS[0][0], index.WIDTHS[-1][0])
     library.remove(library.names[1:])
     assert found(0).recall == 1.0  # one shape alone misses nothing
 
@@ -683,3 +716,42 @@ def test_an_index_knows_what_has_features(
 def test_a_part_of_a_hit_cannot_be_asked_for(embedded_library: Library) -> None:
     with pytest.raises(UsageError, match=r"top is 2\.5; it must be 1 or more"):
         search(embedded_library, embedded_library.names[0], top=2.5)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def strangers(tmp_path: Path, random: np.random.Generator) -> tuple[Library, np.ndarray]:
+    """24 shapes that look all different and have the same points; the features (24, 512) of their views."""
+    library = create_library(tmp_path / "parts.lance", PrepareSettings(points=8, views=2, image_size=8))
+    names = [f"{i:02d}.obj" for i in range(24)]
+    fill(library, names)
+    seen = random.normal(size=(24, 512)).astype(np.float32)
+    library.write_features("aaaa1111", names, np.ones((24, 512), np.float32), np.stack([seen, seen], axis=1))
+    return library, unit(seen)
+
+
+def test_what_is_usual_is_a_score_against_other_shapes(strangers: tuple[Library, np.ndarray]) -> None:
+    library, seen = strangers
+    usual = ask(library, library.names[0], over="views", calibrate=True).usual
+    expected = np.sort((seen @ seen.T - 2 * np.eye(24)).max(axis=1))
+    assert usual is not None and np.allclose(usual.scores, expected, atol=1e-6) and expected.max() < 0.5
+
+
+def test_what_is_usual_of_a_picture_is_a_score_of_pictures(
+    strangers: tuple[Library, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, seen = strangers
+    monkeypatch.setattr(query, "sought", lambda *_: [query.Sought(None, None, seen[3])])
+    usual = ask(library, "photo.png", calibrate=True).usual
+    expected = np.sort((seen @ seen.T - 2 * np.eye(24)).max(axis=1))
+    assert usual is not None and np.allclose(usual.scores, expected, atol=1e-6)
+
+
+def test_a_bound_is_among_what_it_allows(embedded_library: Library) -> None:
+    rows = embedded_library.facts().to_pylist()
+    for value, where in (
+        (lambda row: row["faces"], lambda n: Where(min_faces=n, max_faces=n)),
+        (lambda row: max(row["extents"]), lambda n: Where(min_size=n, max_size=n)),
+    ):
+        wanted = value(rows[4])
+        expected = [row["name"] for row in rows if value(row) == wanted]
+        assert sorted(query.filtered(embedded_library, where(wanted)) or []) == expected

@@ -218,6 +218,23 @@ def test_one_tag_or_too_few_labels(mixed: Library) -> None:
         propose(mixed, some_labels(mixed, 3), over="x")
 
 
+def test_tags_are_learned_from_what_is_asked_for(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    names = [f"{kind}/{i:03d}.obj" for kind in ("bolt", "lid") for i in range(12)]
+    library = create_library(tmp_path / "parts.lance", PrepareSettings(points=8, views=2, image_size=8))
+    fill(library, names)
+    points, views = random.normal(size=(2, 24, 512)).astype(np.float32)
+    points[:12, 0] += 40
+    library.write_features("aaaa1111", names, points, np.stack([views, views], axis=1))
+    right = {
+        over: [
+            one.name.startswith(one.tag) for one in propose(library, some_labels(library, 6), over=over)[1]
+        ]
+        for over in ("points", "views")
+    }
+    assert all(right["points"]) and len(right["points"]) == 12 and not all(right["views"])
+
+
 def test_written_tags_are_found_by_search(
     mixed: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
