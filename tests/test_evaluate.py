@@ -7,11 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import TINY
+from test_add import Inline
+from test_library import fill
 
 from crosshape.cli import main
 from crosshape.commands.evaluate import make_sources
 from crosshape.errors import CrosshapeError, UsageError
+from crosshape.library.library import create_library
 from crosshape.networks.model import untrained_model
+from crosshape.settings import PrepareSettings
 from crosshape.shapes.layouts import Item, Layout
 from crosshape.tasks import evaluation
 from crosshape.tasks.evaluation import Source, evaluate, pooled, vectors, wanted_features, why_not
@@ -137,6 +141,33 @@ def test_seeds_repeat_what_is_random_and_nothing_else():
     assert set(asked) == {0, 1, 2}
 
 
+def test_spread_over_seeds_is_that_of_a_sample():
+    means, stds = evaluation._spread({"accuracy": [1.0, 3.0]})
+    assert means == {"accuracy": 2.0} and stds == {"accuracy": pytest.approx(np.sqrt(2))}
+    assert evaluation._spread({"accuracy": [1.0]}) == ({"accuracy": 1.0}, {})
+
+
+def test_few_shot_seeds_draw_other_episodes():
+    items = [
+        Item(f"c{label}/{number:02d}", label, "test" if number > 11 else "train", None)
+        for label in range(5)
+        for number in range(14)
+    ]
+    layout = Layout("folders", "", "data", tuple(f"c{i}" for i in range(5)), tuple(items), "made", ())
+    data = LabelledSet(layout, None, (), "key", None, 0, lambda: (None, None))
+    points = np.random.default_rng(0).normal(size=(70, 4)).astype(np.float32)
+    (row,) = evaluate(
+        data,
+        [Source("run", lambda seed: FeatureSet(points, None))],
+        ["few-shot"],
+        features=["points"],
+        seeds=2,
+    )
+    drawn = [(one["seed"], tuple(one["support"])) for one in row.detail["episodes"]]
+    assert row.more["episodes"] == len(drawn) == 20
+    assert {seed for seed, _ in drawn} == {0, 1} and len({support for _, support in drawn}) == 20
+
+
 def test_the_gallery_may_be_all_shapes():
     data, features = labelled()
     source = Source("run", lambda seed: features)
@@ -251,6 +282,56 @@ def test_of_a_library_only_what_is_asked_for_is_read(embedded_library, monkeypat
     assert encode(data, model, what=("views",)).points is None
     monkeypatch.setattr(Features, "each_view", property(lambda _: pytest.fail("views were read")))
     assert np.array_equal(encode(data, model, what=("points",)).points, whole.points)
+
+
+class Stub:
+    """Features that say which model made them, and of which points and views."""
+
+    def __init__(self, fingerprint, number):
+        self.fingerprint, self.number = fingerprint, number
+
+    def encode_points(self, points, *, layer):
+        return np.repeat(points.sum((1, 2))[:, None], 512, axis=1) + np.float32(self.number)
+
+    def encode_views(self, views):
+        return np.repeat(views.mean((2, 3), dtype=np.float32)[..., None], 512, axis=2) + np.float32(
+            self.number
+        )
+
+
+def test_features_of_another_model_are_not_taken_from_the_cache(tmp_path):
+    data, _ = labelled()
+    points = np.random.default_rng(0).normal(size=(len(data), 8, 3)).astype(np.float32)
+    data = replace(data, folder=tmp_path, read=lambda: (points, np.zeros((len(data), 2, 4, 4), np.uint8)))
+    one, two, again = (encode(data, Stub(name, n)) for name, n in (("one", 1), ("two", 2), ("one", 3)))
+    assert np.allclose(two.points, one.points + 1) and np.allclose(two.each_view, one.each_view + 1)
+    assert np.array_equal(again.points, one.points) and np.array_equal(again.each_view, one.each_view)
+
+
+def test_views_of_another_size_are_not_taken_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("crosshape.shapes.guard.Guard", Inline)
+    for label in "ab":
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for number in range(2):
+            cloud = np.random.default_rng(number).normal(size=(30, 3))
+            np.save(tmp_path / "data" / label / f"{number}.npy", cloud)
+    for size in (16, 8):
+        data = open_data(tmp_path / "data", image_size=size, cache=tmp_path / "cache")
+        assert data.arrays[1].shape == (4, 12, size, size)
+
+
+def test_a_library_with_shapes_in_no_folder_keeps_rows_with_their_names(tmp_path):
+    library = create_library(tmp_path / "parts.lance", PrepareSettings(points=16, views=3, image_size=8))
+    fill(library, ["0.obj", "a/test/1.obj", "a/train/1.obj", "b/2.obj", "b/test/3.obj", "b/val.obj"])
+    points = np.random.default_rng(0).normal(size=(6, 512)).astype(np.float32)
+    library.write_features("model1", library.names, points, np.repeat(points[:, None], 3, axis=1))
+    data = open_data(library.path, image_size=8)
+    assert data.names.tolist() == library.names[1:]
+    assert [item.split for item in data.layout.items] == ["test", "train", "train", "test", "train"]
+    assert np.array_equal(data.arrays[0], library.points(library.names[1:]))
+    assert np.array_equal(data.arrays[1], library.views(library.names[1:]))
+    found = encode(data, Stub("model1", 1))
+    assert np.array_equal(found.points, points[1:]) and np.array_equal(found.each_view[:, 0], points[1:])
 
 
 def test_an_unreadable_shape_is_skipped_and_no_label_shifts(clouds, cache, tmp_path):

@@ -46,6 +46,13 @@ def test_random_features_are_guesses():
     assert 0.1 < few_shot(noise, y, test, 5, 10).accuracy < 0.3
 
 
+def test_features_of_test_shapes_do_not_scale_those_that_are_learned_from():
+    x, y, test = labelled()
+    test[y == 11] = True  # never drawn: nothing to learn from
+    far = np.where((y == 11)[:, None], 1e4 * x, x)
+    assert few_shot(far, y, test, 5, 10) == few_shot(x, y, test, 5, 10)
+
+
 def test_too_few_shapes_is_said_with_the_number():
     x, y, test = labelled(classes=4)
     with pytest.raises(

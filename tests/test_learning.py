@@ -22,7 +22,7 @@ from crosshape.errors import CrosshapeError, UsageError
 from crosshape.learning import losses
 from crosshape.learning import run as folder
 from crosshape.learning.alike import alike_in, draw_alike, most_alike
-from crosshape.learning.augment import augment_points, augment_views, clutter
+from crosshape.learning.augment import _beyond_cut, _turns, augment_points, augment_views, clutter
 from crosshape.learning.occupancy import CELLS, FILL, WIDTH, occupancy
 from crosshape.learning.run import METRICS, STATE, read_metrics, read_settings
 from crosshape.learning.training import Learner, check, learning_rate, make_ready, train
@@ -188,6 +188,25 @@ def test_clouds_change_within_their_bounds_and_repeat_by_seed(style, random):
         assert heights.min() >= 2 * 2 / 3 * 0.85
 
 
+def test_a_strong_cut_takes_one_end_of_a_cloud_away():
+    line = torch.linspace(-1, 1, 200)[None, :, None] * torch.tensor([1.0, 0.5, -0.5])
+    cut = _beyond_cut(line.expand(64, -1, -1), 100, torch.Generator().manual_seed(3)) > 0
+    share = cut.float().mean(dim=1)
+    assert share.min() < 0.1 and 0.3 < share.max() <= 0.4
+    assert (cut[:, 1:] != cut[:, :-1]).sum(dim=1).max() == 1, "one end, and nothing of the other"
+    most = _beyond_cut(line.expand(64, -1, -1), 190, torch.Generator().manual_seed(3)) > 0
+    assert most.sum(dim=1).max() <= 10, "as many are left as are drawn"
+
+
+def test_a_strong_turn_tilts_by_ten_degrees_at_most():
+    clouds = torch.zeros(200, 4, 3)
+    for style, least, most in (("strong", 8, 10.001), ("paper", 0, 0.05)):
+        turns = _turns(clouds, style, torch.Generator().manual_seed(3), 180.0)
+        tilt = torch.rad2deg(torch.acos(turns[:, 2, 2].clamp(-1, 1)))
+        assert least <= tilt.max() <= most
+        assert torch.allclose(turns @ turns.transpose(1, 2), torch.eye(3).expand(200, 3, 3), atol=1e-6)
+
+
 @pytest.mark.parametrize(("turn", "least"), [(0, 0), (20, 15), (180, 150)])
 def test_clouds_turn_about_the_up_axis_as_far_as_they_may(turn, least):
     clouds = torch.tensor([1.0, 0.0, 0.5]).expand(200, 40, 3)
@@ -216,6 +235,13 @@ def test_views_keep_size_range_and_repeat_by_seed(random):
         assert one.shape == (8, 40, 40) and one.dtype == torch.float32
         assert one.min() >= 0 and one.max() <= 1 and torch.equal(one, same)
         assert not torch.allclose(one, views.float() / 255)
+
+
+@pytest.mark.parametrize("style", ["paper", "strong"])
+def test_half_of_the_views_are_flipped(style):
+    ramp = torch.linspace(50, 200, 32).to(torch.uint8).expand(200, 32, 32)
+    seen = augment_views(ramp, style, torch.Generator().manual_seed(3))
+    assert 0.4 < (seen[:, 16, 0] > seen[:, 16, -1]).float().mean() < 0.6
 
 
 def test_saving_takes_a_small_part_of_the_time_however_short_epochs_are(random, tmp_path, monkeypatch):
@@ -322,6 +348,51 @@ def test_the_grid_alone_teaches_both_networks(random):
     learner.step()
     still = {name for name, value in learner.model.named_parameters() if torch.equal(value, before[name])}
     assert still == {name for name in before if name.startswith("correspondence.")}
+
+
+def small_learner(random, settings, **more):
+    """Six shapes of random points and views, all of them in every batch."""
+    points = random.normal(size=(6, 100, 3)).astype(np.float32) / 4
+    views = random.integers(0, 256, (6, 4, 32, 32), dtype=np.uint8)
+    settings = replace(settings, points=64, image_size=32, batch_size=6)
+    return Learner(points, views, TINY, settings, torch.device("cpu"), **more)
+
+
+def test_the_loss_is_the_sum_of_its_parts_by_their_weights(random):
+    weights = {
+        f"{part}_weight": 2.0**number
+        for number, part in enumerate(
+            ("cross_view", "cross_modality", "cross_cloud", "cosine", "reconstruction")
+        )
+    }
+    learner = small_learner(random, replace(SMALL, **weights))
+    parts = learner.losses(learner.batch(0))
+    expected = sum(weight * parts[name.removesuffix("_weight")].item() for name, weight in weights.items())
+    assert parts["loss"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_step_is_of_the_size_of_its_place_and_no_longer_than_the_clip(random):
+    learner = small_learner(random, replace(RECIPES["paper"], clip=1e-3, weight_decay=0.0))
+    learner.place.step = 80  # of 100: down by ten, twice
+    before = [value.detach().clone() for value in learner.model.parameters()]
+    learner.step()
+    assert learner.optimiser.param_groups[0]["lr"] == pytest.approx(1e-5)
+    went = [new.detach() - old for new, old in zip(learner.model.parameters(), before, strict=True)]
+    length = torch.cat([one.flatten().double() for one in went]).norm()
+    assert 0 < length <= 2e-8  # 1e-5 times 1e-3, and rounding
+
+
+def test_norms_and_biases_do_not_decay(random):
+    groups = small_learner(random, replace(SMALL, weight_decay=0.05)).optimiser.param_groups
+    for group in groups:
+        assert all((value.ndim > 1) == (group["weight_decay"] == 0.05) for value in group["params"])
+    assert sorted(group["weight_decay"] for group in groups) == [0.0, 0.05]
+
+
+def test_a_shape_that_is_alike_counts_as_much_as_is_asked_for(random):
+    likes = (np.arange(6)[:, None] + [1, 2]) % 6
+    learner = small_learner(random, replace(SMALL, alike=2, alike_weight=0.25), likes=likes)
+    assert learner.batch(0).alike.unique().tolist() == [0.0, 0.25]
 
 
 def test_two_views_of_a_batch_differ_and_belong_to_its_shapes():
@@ -807,6 +878,42 @@ def test_the_verdict_knows_a_perfect_model_and_a_blind_one(random):
     assert "comes with" not in words({**known, "chairs": Verdict(1, 1, 0)}, 20)
 
 
+def test_the_verdict_never_asks_for_what_is_shown(random):
+    """Not for the view that is the query, nor for the points that it is made of."""
+    points = random.normal(size=(20, 128, 3)).astype(np.float32)
+    points *= 0.1 * np.arange(128)[:, None] / np.linalg.norm(points, axis=2, keepdims=True)
+    views = np.arange(60, dtype=np.uint8).reshape(20, 3, 1, 1) * np.ones((16, 16), np.uint8)
+
+    class Literal:
+        """Knows a view only if it is the very same one, and a point by its distance from the centre."""
+
+        point_count, image_size = 64, 16
+        seen: list[set[int]] = []
+
+        def encode_points(self, clouds):
+            self.seen.append(set(np.rint(10 * np.linalg.norm(clouds, axis=2)).astype(int).ravel().tolist()))
+            return np.ones((len(clouds), 60), np.float32)
+
+        def encode_views(self, pictures):
+            return np.eye(60, dtype=np.float32)[pictures[..., 0, 0]]
+
+        def correspond(self, pictures, clouds):
+            return pictures @ clouds.T
+
+    model = Literal()
+    assert measure(model, points, views, np.arange(0, 20, 2)).by_picture <= 0.1
+    there, asked, _ = model.seen
+    assert len(there) == len(asked) == 64 and not there & asked
+
+
+def test_a_gain_within_chance_is_no_gain():
+    before, after = Verdict(0.5, 0.5, 0.5), Verdict(0.6, 0.6, 0.4)
+    assert "training made no clear difference" in words({"trained": after, "untrained": before}, 20)
+    text = words({"trained": after, "untrained": before, "chairs": Verdict(0.6, 0.7, 0.5)}, 20)
+    assert "does better here" not in text
+    assert "training made clouds worse" in words({"trained": after, "untrained": before}, 400)
+
+
 def test_a_model_that_comes_along_is_found_by_name_and_joins_the_verdict(
     made_library, made_folder, tmp_path, monkeypatch, capsys
 ):
@@ -870,6 +977,15 @@ def test_calibration_gathers_the_statistics_of_what_a_model_is_asked_about(rando
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=False):
         mean = model.images.conv1(x).mean(dim=(0, 2, 3))
     torch.testing.assert_close(model.images.bn1.running_mean, mean, rtol=5e-2, atol=5e-2)
+
+
+def test_statistics_are_of_training_shapes_alone(random):
+    clouds = random.normal(size=(40, 128, 3)).astype(np.float32)
+    views = random.integers(0, 256, (40, 3, 32, 32), dtype=np.uint8)
+    model = untrained_model(TINY, points=96, image_size=32, clouds=clouds, views=views)
+    clouds[30:] = np.nan
+    make_ready(model, replace(SMALL, encoding_points=96), clouds, views, np.arange(30))
+    assert model.points.head_norm.running_mean.isfinite().all()
 
 
 @pytest.mark.skipif(

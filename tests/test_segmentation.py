@@ -350,6 +350,19 @@ def test_clouds_get_a_part_for_every_point_and_unknown_classes_are_refused(model
     np.testing.assert_array_equal(cloud.colors[:, :3], colours(len(found.names))[found.numbers])
 
 
+def test_the_class_is_told_by_the_features_that_are_nearest(model, data, learned, monkeypatch):
+    from crosshape.shapes.files import load_shape
+    from crosshape.tasks import heads
+
+    shape = load_shape(data.items[0].path)
+    local = torch.zeros(4, 256, 32)
+    for name, centre in zip(learned.classes, learned.centres, strict=True):
+        whole = torch.from_numpy(np.float32(3 * centre)).expand(4, -1)
+        monkeypatch.setattr(heads, "encode_block", lambda *_, whole=whole: (local, whole))
+        found = segment_shape(model, learned, shape)
+        assert found.category == name and found.names == learned.parts[learned.classes.index(name)]
+
+
 @pytest.mark.parametrize("suffix", ["ply", "glb"])
 def test_coloured_meshes_keep_their_faces_and_place(model, data, learned, tmp_path, suffix):
     from crosshape.shapes.files import load_shape
