@@ -11,6 +11,7 @@ import shutil
 import stat
 import threading
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from conftest import learn_parts
 from starlette.testclient import TestClient
 
 from crosshape.cli import main
+from crosshape.errors import CrosshapeError
 from crosshape.library.library import open_library
 from crosshape.page import layout
 from crosshape.page.catalogue import Filters, Kept, Snapshot, shape_id
@@ -31,9 +33,9 @@ from crosshape.page.glb import write_glb
 from crosshape.page.jobs import Worker
 from crosshape.page.metrics import Metrics
 from crosshape.page.problems import Problem
-from crosshape.page.review import content_key
+from crosshape.page.review import Review, content_key
 from crosshape.page.server import create_app, page_files
-from crosshape.page.service import Service
+from crosshape.page.service import Map, Service, Upload
 from crosshape.page.tagging import Tagging
 from crosshape.page.together import Together, scored
 from crosshape.search import index, query
@@ -101,6 +103,29 @@ def test_shapes_are_listed_in_pages_with_filters_and_orders(client, embedded_lib
     assert client.get("/shapes", params={"max_size": 0.99 * min(sizes)}).json()["total"] == 0
 
 
+def test_every_bound_and_every_order_is_what_it_says(client, embedded_library):
+    facts = embedded_library.facts().to_pylist()
+    values = {
+        "faces": [row["faces"] for row in facts],
+        "size": [max(row["extents"]) for row in facts],
+        "bytes": [row["bytes"] for row in facts],
+        "changed": [row["modified"] for row in facts],
+    }
+    for what in ("faces", "size"):
+        bound = sorted(values[what])[5]
+        for side, keeps in (("min", np.greater_equal), ("max", np.less_equal)):
+            found = client.get("/shapes", params={f"{side}_{what}": bound}).json()["shapes"]
+            expected = [
+                row["name"] for row, value in zip(facts, values[what], strict=True) if keeps(value, bound)
+            ]
+            assert [one["name"] for one in found] == expected and 0 < len(expected) < 12
+    for what, numbers in values.items():
+        for sign in (1, -1):
+            found = client.get("/shapes", params={"sort": what if sign == 1 else f"-{what}"}).json()["shapes"]
+            order = np.argsort(sign * np.array(numbers), kind="stable")
+            assert [one["name"] for one in found] == [facts[row]["name"] for row in order]
+
+
 def test_an_id_is_made_of_the_name_alone(client, embedded_library):
     name = embedded_library.names[0]
     facts = client.get(f"/shapes/{shape_id(name)}").json()
@@ -140,6 +165,12 @@ def test_pictures_and_meshes_of_the_same_files_are_others_where_another_way_is_u
     assert service.picture(now, 0, 0) != service.picture(turned, 0, 0) == b"turned"
     assert (service.scene(now, 0), service.scene(turned, 0)) == (b"auto", b"y")
     assert (service.parts(now, 0, None), service.parts(turned, 0, None)) == (b"auto", b"y")
+
+
+def test_a_view_of_other_content_is_not_kept_for_ever(client, embedded_library):
+    address = f"/shapes/{shape_id(embedded_library.names[3])}/views/2.png"
+    control = client.get(address, params={"v": "0" * 12}).headers["cache-control"]
+    assert "immutable" not in control and "no-cache" in control
 
 
 def test_a_mesh_is_the_file_turned_as_gltf_wants_it(client, embedded_library, tmp_path):
@@ -432,6 +463,14 @@ def test_a_filter_that_leaves_out_what_is_like_it_does_not_make_nothing_like_it(
     assert service.like(now, what, 3, "both", Filters()).nothing_like_this
 
 
+def test_searches_answered_together_are_scored_in_blocks(service, monkeypatch):
+    monkeypatch.setattr("crosshape.page.together.BLOCK", 5)
+    shapes = service.now().gallery()
+    asked = [Sought(shapes.points[row], shapes.views[row]) for row in (0, 7)]
+    alone = [fused(shapes.points, shapes.views, one, "both") for one in asked]
+    np.testing.assert_allclose(scored(shapes, asked, "both"), alone, atol=2e-6)
+
+
 @pytest.fixture
 def large(tmp_path, monkeypatch, random):
     """600 shapes with made features, more than are compared one by one; and what exact search answers."""
@@ -458,6 +497,11 @@ def large(tmp_path, monkeypatch, random):
     service = Service(library.path)
     yield service, asked, exact
     service.close()
+
+
+def test_a_large_library_is_asked_for_every_filter(service):
+    filters = Filters("", "mug", "stl,off", 10, 2000, 0.5, 3.0)
+    assert service.where(service.now(), filters) == Where(0.5, 3.0, 10, 2000, ("stl", "off"), "mug")
 
 
 def test_a_large_library_is_searched_by_its_index_which_is_made_meanwhile(large):
@@ -780,6 +824,38 @@ def test_a_bucket_refills_and_forgets_who_has_gone():
     assert len(bucket._left) <= 4097
 
 
+def test_who_had_to_wait_may_come_again():
+    now = [0.0]
+    bucket = Bucket(0.5, 1, clock=lambda: now[0])
+    assert bucket.wait("a") == 0 and bucket.take("a") == 0
+    assert bucket.wait("a") == pytest.approx(2) and bucket.take("a") == pytest.approx(2)
+    now[0] = 1.5
+    assert bucket.wait("a") == pytest.approx(0.5)
+    now[0] = 2.5
+    assert bucket.wait("a") == bucket.wait("a") == 0 == bucket.take("a")
+
+
+def test_no_more_is_kept_than_there_is_room_for():
+    kept = Kept(400)
+    for number in range(4):
+        kept.put(number, bytes(100))
+    assert kept.get(0) == bytes(100)
+    kept.put(4, bytes(100))
+    assert [kept.get(number) is not None for number in range(5)] == [True, False, True, True, True]
+    assert kept.size == 400
+    kept.put(2, bytes(50))
+    kept.put(5, bytes(101))
+    assert kept.size == 350 and kept.get(2) == bytes(50) and kept.get(5) is None
+
+
+def test_the_oldest_upload_is_forgotten_first(service, monkeypatch):
+    monkeypatch.setattr("crosshape.page.service.REMEMBERED", 2)
+    tokens = [service.remember(Upload(name, "shape", Sought(None, None), ())) for name in "abc"]
+    assert [service.recall(token).name for token in tokens[1:]] == ["b", "c"]
+    with pytest.raises(Problem, match="not remembered any more"):
+        service.recall(tokens[0])
+
+
 def test_more_requests_at_once_than_allowed_are_refused():
     async def slow(scope, receive, send):
         await asyncio.sleep(0.2)
@@ -1026,6 +1102,26 @@ def test_the_map_is_there_at_once_and_final_later(client, service, embedded_libr
         fresh.close()
 
 
+def test_a_map_of_other_shapes_or_features_is_not_taken(tmp_path):
+    places = np.array([[0.0, 1.0], [0.5, 0.25], [1.0, 0.0]], np.float32)
+    layout.write_map(tmp_path / "map.json", "one", places)
+    assert np.array_equal(layout.read_map(tmp_path / "map.json", "one", 3), places)
+    assert layout.read_map(tmp_path / "map.json", "two", 3) is None
+    assert layout.read_map(tmp_path / "map.json", "one", 4) is None
+
+
+def test_other_features_make_another_map(service, monkeypatch):
+    chart, now = Map(service), service.now()
+    maps = iter([np.zeros((len(now), 2), np.float32), np.ones((len(now), 2), np.float32)])
+    monkeypatch.setattr(Worker, "soon", lambda *_: None)
+    monkeypatch.setattr(layout, "read_map", lambda *_: None)
+    monkeypatch.setattr(layout, "flat", lambda _: next(maps))
+    assert chart.places(now)[0].max() == chart.places(now)[0].max() == 0
+    monkeypatch.setattr(service, "fingerprint", lambda _: "0badcafe")
+    assert chart.places(now)[0].min() == 1
+    chart.close()
+
+
 def test_a_layout_keeps_neighbours_together_also_of_those_that_are_no_landmarks(monkeypatch, random):
     monkeypatch.setattr(layout, "LANDMARKS", 60)
     middles = random.normal(size=(4, 30)) * 6
@@ -1134,6 +1230,14 @@ def test_a_class_can_be_asked_for_and_parts_are_kept(segmenting, monkeypatch):
     monkeypatch.setattr(segmenting.segmenter, "paint", lambda *_: 1 / 0)
     assert client.get(f"/shapes/{one}/parts", params={"class": "chair"}).json() == asked
     assert client.get(f"/shapes/{shape_id('mug/mug_1.stl')}/parts").status_code == 500
+
+
+def test_parts_that_are_kept_are_those_of_the_class_that_is_asked_for(segmenting):
+    address = f"/shapes/{shape_id('table/table_0.obj')}/parts"
+    told = client_of(segmenting).get(address).json()["class"]
+    for label in ("chair", "mug", "chair"):
+        assert client_of(segmenting).get(address, params={"class": label}).json()["class"] == label
+    assert client_of(segmenting).get(address).json()["class"] == told
 
 
 def test_parts_wait_in_the_queue_of_uploads_and_the_page_does_not(segmenting):
@@ -1257,6 +1361,43 @@ def test_duplicates_are_marked_and_never_deleted(client, service, embedded_libra
         assert client_of(fresh).get("/duplicates").json()["state"] == "ready", "kept for the next server"
     finally:
         fresh.close()
+
+
+def test_pairs_that_were_found_in_other_content_are_old(service, copied):
+    now = service.now()
+    review = Review(copied.with_name("grown.lance"), found_by((now.names[0], now.names[1], "moved")))
+    review.look(now)
+    deadline = time.monotonic() + 10
+    while review.state(now)["state"] == "looking":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    pictures = ["0" * 12, *now.pictures[1:]]
+    changed = types.SimpleNamespace(names=now.names, pictures=pictures, row=now.row, line=now.line)
+    assert [review.state(one)["state"] for one in (now, changed)] == ["ready", "old"]
+    assert len(review.state(changed)["pairs"]) == 1
+    review.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (CrosshapeError("the disk is full."), "the disk is full."),
+        (KeyError("x"), "Looking for duplicates failed (KeyError)."),
+    ],
+)
+def test_why_duplicates_could_not_be_looked_for_is_said(service, copied, error, words):
+    def find(*_, **__):
+        raise error
+
+    now, review = service.now(), Review(copied.with_name("failed.lance"), find)
+    for _ in range(2):
+        review.look(now)
+        deadline = time.monotonic() + 10
+        while (state := review.state(now))["state"] == "looking":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert (state["state"], state["failed"]) == ("not-looked-for", words)
+    review.close()
 
 
 def test_marks_that_cannot_be_read_are_not_overwritten(client, copied, embedded_library):
@@ -1461,6 +1602,18 @@ def test_a_fault_in_learning_from_tags_is_said_on_the_page_and_in_the_terminal(s
     why_not = learned_of(tagging, service.now())["why_not"]
     assert why_not == "Learning from the tags failed (ZeroDivisionError)."
     assert "ZeroDivisionError: division by zero" in capfd.readouterr().err
+
+
+def test_a_tag_that_is_given_is_refused_no_more(copied):
+    from crosshape.page.tagging import Tagging
+
+    tagging = Tagging(copied.with_name("said.lance"))
+    for said in ("refuse", "give", "clear"):
+        tagging.say("a.obj", "lid", said)
+    assert tagging.kept() == ({}, set())
+    tagging.say("a.obj", "lid", "give")
+    tagging.say("a.obj", "bolt", "refuse")  # what it is not says nothing of what it is
+    assert tagging.kept() == ({"a.obj": "lid"}, {("a.obj", "bolt")})
     tagging.close()
 
 
