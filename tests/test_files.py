@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,35 @@ def test_text_stl_in_capitals_and_of_several_solids(tmp_path: Path) -> None:
     cut = load_shape(write(tmp_path / "d.stl", text[: text.rfind(b"facet normal")]))
     assert len(cut.faces) == 3
     assert cut.notes == ("ends without endsolid: perhaps not all of it is here",)
+
+
+@pytest.mark.parametrize("change", [bytes.lower, bytes.upper, bytes.title], ids=["lower", "upper", "title"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "vertex_part", "Vertex 1 2 3", "outer loop", "my endloop", "solid endsolid", "facet normal to it"],
+)
+def test_text_stl_whatever_its_case_and_its_name(
+    name: str, change: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    one = change(hostile.stl_text()).replace(change(b"made"), name.encode())
+    for text, faces in ((one, 4), (one + one, 8), (one.replace(b"\n", b"\r"), 4)):
+        shape = load_shape(write(tmp_path / "a.stl", text))
+        assert len(shape.faces) == faces and shape.area == pytest.approx(faces / 4 * AREA)
+        assert shape.notes == ()
+
+
+def test_words_of_text_stl_may_be_written_each_in_its_own_way(tmp_path: Path) -> None:
+    text = hostile.stl_text().replace(b"endloop", b"EndLoop").replace(b"vertex", b"Vertex", 5)
+    assert load_shape(write(tmp_path / "a.stl", text)).area == pytest.approx(AREA)
+    cut = load_shape(write(tmp_path / "b.stl", text[: text.rfind(b"endsolid")]))
+    assert cut.notes == ("ends without endsolid: perhaps not all of it is here",)
+
+
+@pytest.mark.parametrize("name", [b"", b"made", b"outer loop"])
+def test_text_stl_on_one_line(name: bytes, tmp_path: Path) -> None:
+    text = b" ".join(hostile.stl_text().replace(b"made", name).split())
+    for content in (text, text.replace(b"facet normal 0 0 1 outer", b"facet outer")):
+        assert len(load_shape(write(tmp_path / "a.stl", content)).faces) == 4
 
 
 # --- clouds -----------------------------------------------------------------------------------------

@@ -437,7 +437,11 @@ def _ply_text_walk(
 # --- STL ------------------------------------------------------------------------------------------
 
 STL_TRIANGLE = np.dtype([("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("colour", "<u2")])
-STL_BETWEEN = re.compile(rb"end\s*loop.*?outer\s+loop", re.DOTALL | re.IGNORECASE)
+STL_BETWEEN = re.compile(rb"end\s*loop.*?outer\s+loop", re.DOTALL)
+STL_NAME = re.compile(
+    rb"solid[^\r\n]*?(?=[\r\n]|(?<=\s)facet\s+(?:normal\s+(?:[-+.\d]|nan|inf)|outer\s+loop\s+vertex)|\Z)"
+)
+"""With the name: all to the end of the line, or to the first facet where that is on the same line."""
 
 
 def read_stl(data: bytes, limits: Limits) -> Raw:
@@ -462,10 +466,9 @@ def read_stl(data: bytes, limits: Limits) -> Raw:
 
 
 def _stl_text(data: bytes, limits: Limits) -> Raw:
-    if b"vertex" not in data:
-        data = data.lower()
-    first = re.search(rb"outer\s+loop", data, re.IGNORECASE)
-    last = max(data.rfind(b"endloop"), data.rfind(b"ENDLOOP"))
+    data = STL_NAME.sub(b"solid", data.lower())  # a name may hold any word
+    first = re.search(rb"outer\s+loop", data)
+    last = data.rfind(b"endloop")
     if not first:
         raise UnreadableShape("0 faces: no facet between solid and endsolid")
     if last < first.end():
@@ -477,7 +480,7 @@ def _stl_text(data: bytes, limits: Limits) -> Raw:
     if corners % 3 or values.size != 3 * corners:
         raise UnreadableShape(f"{corners:,} corners and {values.size:,} coordinates do not make triangles")
     notes = []
-    if b"endsolid" not in data[last:].lower():
+    if data.find(b"endsolid", last) < 0:
         notes.append("ends without endsolid: perhaps not all of it is here")
     return Raw(values.reshape(-1, 3), np.arange(corners, dtype=np.int64).reshape(-1, 3), notes=notes)
 
