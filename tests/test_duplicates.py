@@ -19,6 +19,7 @@ from crosshape.console import Progress
 from crosshape.errors import UnreadableShape
 from crosshape.library.adding import add
 from crosshape.library.library import Library, create_library
+from crosshape.library.notes import marks_file
 from crosshape.search import copies
 from crosshape.search.alignment import (
     Pose,
@@ -236,14 +237,22 @@ def test_the_command_writes_tables_and_a_page(
         "--html",
         paths[1],
     ]
+    first, second = sorted(copied.names)[:2]
+    said = {"a": first, "b": second, "mark": "different", "when": "2026-11-27"}
+    marks_file(copied.path).write_text(json.dumps({"pairs": [said]}))
     assert main([*words, "--kinds", "identical,scaled"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(rows) == 6 and {row["kind"] for row in rows} == {"identical", "scaled"}
     keys = ["kind", "a", "b", "distance", "scale", "units", "angle", "mirrored", "shift", "sampled"]
-    assert list(rows[0]) == keys
+    assert list(rows[0]) == [*keys, "group", "path_a", "bytes_a", "path_b", "bytes_b", "mark", "evidence"]
+    facts = {row["name"]: row for row in copied.facts().to_pylist()}
+    for row in rows:
+        assert row["path_a"] == facts[row["a"]]["path"] and row["bytes_b"] == facts[row["b"]]["bytes"]
+        assert row["mark"] == ("different" if {row["a"], row["b"]} == {first, second} else None)
+    assert len({row["group"] for row in rows}) > 1
     with open(paths[0], newline="") as file:
         table = list(csv.DictReader(file))
-    assert [row["b"] for row in table] == [row["b"] for row in rows]
+    assert [row["b"] for row in table] == [row["b"] for row in rows] and list(table[0]) == list(rows[0])
     text = Path(paths[1]).read_text()
     assert text.count("data:image/png;base64,") == 9 and "http:" not in text
     assert main(["duplicates", str(copied.path), "--kinds", "same"]) == 2
@@ -482,7 +491,6 @@ def test_the_progress_line_ends_when_the_search_is_stopped(
 
 
 def test_a_table_without_pairs_has_the_same_columns(tmp_path: Path) -> None:
-    for name, pairs in (("none.csv", []), ("some.csv", [Pair("a.obj", "b.obj", "identical")])):
-        write_csv(str(tmp_path / name), pairs)
-    none, some = ((tmp_path / name).read_text().splitlines() for name in ("none.csv", "some.csv"))
-    assert none == some[:1] and len(none[0].split(",")) == 11
+    write_csv(str(tmp_path / "none.csv"), [])
+    columns = (tmp_path / "none.csv").read_text().strip().split(",")
+    assert columns[:3] == ["kind", "a", "b"] and columns[-3:] == ["bytes_b", "mark", "evidence"]

@@ -27,7 +27,7 @@ from crosshape.cli import main
 from crosshape.errors import CrosshapeError
 from crosshape.library.library import open_library
 from crosshape.page import layout
-from crosshape.page.catalogue import Filters, Kept, Snapshot, shape_id
+from crosshape.page.catalogue import Filters, Kept, Snapshot, folded, natural, shape_id
 from crosshape.page.gate import Bucket, Gate, GateSettings, is_loopback
 from crosshape.page.glb import write_glb
 from crosshape.page.jobs import Worker
@@ -1398,6 +1398,44 @@ def test_why_duplicates_could_not_be_looked_for_is_said(service, copied, error, 
             time.sleep(0.01)
         assert (state["state"], state["failed"]) == ("not-looked-for", words)
     review.close()
+
+
+def test_names_are_found_without_accents_and_sorted_as_people_do():
+    assert folded("M\u00f6bel") == folded("MO\u0308BEL") == "mobel"
+    names = ["Bus 10.obj", "bus 9.obj", "Bus 09b.obj", "\u00c4pfel/1.stl", "car.obj", "a" + "7" * 5000]
+    assert sorted(names, key=lambda name: natural(folded(name))) == [
+        "a" + "7" * 5000,
+        "\u00c4pfel/1.stl",
+        "bus 9.obj",
+        "Bus 09b.obj",
+        "Bus 10.obj",
+        "car.obj",
+    ]
+
+
+def test_kept_files_that_hold_something_else_are_told_or_left(client, copied, embedded_library):
+    a, b = (shape_id(name) for name in embedded_library.names[:2])
+    for text in (
+        '{"pairs": [{"a": "a", "b": "b"}]}',
+        '{"pairs": [1]}',
+        '{"pairs": [{"a": "a", "b": "b", "mark": 1}]}',
+    ):
+        copied.with_name(copied.name + ".marks.json").write_text(text)
+        problem_of(
+            client.put("/duplicates/marks", json={"a": a, "b": b, "mark": "same"}), 409, "broken-marks"
+        )
+    copied.with_name(copied.name + ".marks.json").unlink()
+    for text in (
+        '{"key": "k", "pairs": [1]}',
+        '{"key": "k", "pairs": [{"a": 1, "b": 2}]}',
+        '{"key": "k", "pairs": 3}',
+    ):
+        copied.with_name(copied.name + ".pairs.json").write_text(text)
+        assert client.get("/duplicates").json()["state"] == "not-looked-for"
+    told = {"labels": {"\ud800": "x"}, "refused": []}
+    copied.with_name(copied.name + ".tags.json").write_text(json.dumps(told))
+    assert client.get("/tags").status_code == 200
+    problem_of(client.post("/search", headers={"Content-Length": "9" * 5000}), 413, "too-large")
 
 
 def test_marks_that_cannot_be_read_are_not_overwritten(client, copied, embedded_library):

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from crosshape.search.duplicates import Group, Pair
 
 
+MORE = ("group", "path_a", "bytes_a", "path_b", "bytes_b", "mark", "evidence")
+"""What --csv and --json say of a pair beside what was measured."""
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("library", metavar="LIBRARY", help="the library")
     parser.add_argument("--kinds", metavar="K,K", help="only these kinds, as in identical,scaled")
@@ -75,13 +79,14 @@ def run(options: argparse.Namespace) -> int:
         return show_calibration(library, options)
     groups = find_duplicates(library, workers=options.workers, progress=Progress)
     pairs = [pair for group in groups for pair in group.pairs if pair.kind in kinds]
+    lines = told(library, groups, kinds)
     if options.csv:
-        write_csv(options.csv, pairs)
+        write_csv(options.csv, lines)
     if options.html:
         write_pairs(options.html, library, groups, kinds)
     if options.json:
-        for pair in pairs:
-            print_json(_line(pair))
+        for line in lines:
+            print_json(line)
     elif pairs:
         rows = [[p.kind, p.a, p.b, p.evidence()] for p in pairs]
         print_table(["kind", "shape", "its copy", "evidence"], rows, names=["shape", "its copy"])
@@ -134,7 +139,28 @@ def show_calibration(library: Library, options: argparse.Namespace) -> int:
     return 0
 
 
-def write_csv(path: str, pairs: list[Pair]) -> None:
+def told(library: Library, groups: list[Group], kinds: list[str]) -> list[dict[str, object]]:
+    """What --csv and --json say of each pair: the measures, then the number of its group, the files, their bytes, what
+    was said of it on the page.
+    """
+    from crosshape.library.notes import said_marks
+
+    facts = {row["name"]: row for row in library.facts().select(["name", "path", "bytes"]).to_pylist()}
+    marks = said_marks(library.path)
+    lines = []
+    for number, group in enumerate(groups, 1):
+        for pair in group.pairs:
+            if pair.kind in kinds:
+                mark = marks.get((min(pair.a, pair.b), max(pair.a, pair.b)))
+                more: dict[str, object] = {"group": number}
+                for end, name in (("a", pair.a), ("b", pair.b)):
+                    more |= {f"path_{end}": facts[name]["path"], f"bytes_{end}": facts[name]["bytes"]}
+                more |= {"mark": mark["mark"] if mark else None, "evidence": pair.evidence()}
+                lines.append(_line(pair) | more)
+    return lines
+
+
+def write_csv(path: str, lines: list[dict[str, object]]) -> None:
     """The pairs as CSV that no spreadsheet takes for formulas."""
     from pathlib import Path
 
@@ -142,8 +168,7 @@ def write_csv(path: str, pairs: list[Pair]) -> None:
     from crosshape.search.duplicates import Pair
     from crosshape.sheets import csv_text
 
-    head = [*_line(Pair("", "", "")), "evidence"]
-    text = csv_text(head, ((*_line(pair).values(), pair.evidence()) for pair in pairs))
+    text = csv_text([*_line(Pair("", "", "")), *MORE], (line.values() for line in lines))
     write_whole(Path(path), text.encode("utf-8", "backslashreplace"))
 
 

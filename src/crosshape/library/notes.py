@@ -6,7 +6,9 @@ import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from crosshape.errors import CrosshapeError
 from crosshape.files import parse_json, write_whole
 from crosshape.places import Address, beside
 
@@ -19,6 +21,29 @@ def tags_file(library: Path | Address) -> Path:
 def marks_file(library: Path | Address) -> Path:
     """What was said of pairs that may be duplicates: {"pairs": [{"a": name, "b": name, "mark": ..., "when": ...}]}."""
     return beside(library, ".marks.json")
+
+
+MARKS = ("same", "different", "unsure")
+"""What can be said of a pair."""
+
+
+def said_marks(library: Path | Address) -> dict[tuple[str, str], dict[str, Any]]:
+    """(name, name), sorted -> what was said of that pair: a, b, mark (one of MARKS), when. Empty where nothing was.
+
+    Raises CrosshapeError for a file that cannot be read.
+    """
+    file = marks_file(library)
+    try:
+        pairs = parse_json(file.read_bytes())["pairs"]
+        if not all(one["mark"] in MARKS for one in pairs):
+            raise ValueError
+        ends = [(str(one["a"]), str(one["b"])) for one in pairs]
+        return {(min(a, b), max(a, b)): one for (a, b), one in zip(ends, pairs, strict=True)}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError):
+        words = f"{file.name} cannot be read. Mend it or move it away; it is not overwritten."
+        raise CrosshapeError(words) from None
 
 
 def rename_notes(library: Path | Address, names: Mapping[str, str]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
+import unicodedata
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -78,8 +80,16 @@ class Snapshot:
 
     @cached_property
     def folded(self) -> list[str]:
-        """The names without case."""
-        return [name.casefold() for name in self.names]
+        """The names without case and accents."""
+        return [folded(name) for name in self.names]
+
+    @cached_property
+    def rank(self) -> NDArray[np.int64]:
+        """(N,): where each row stands by name as people sort: without case, 2 before 10."""
+        order = sorted(range(len(self)), key=lambda row: natural(self.folded[row]))
+        rank = np.empty(len(self), np.int64)
+        rank[order] = np.arange(len(self))
+        return rank
 
     @cached_property
     def folders(self) -> list[tuple[str, int]]:
@@ -163,13 +173,14 @@ class Snapshot:
         if filters.folder:
             below = filters.folder.rstrip("/") + "/"
             mask &= np.fromiter((name.startswith(below) for name in self.names), bool, len(self))
-        for word in filters.text.casefold().split():
+        for word in folded(filters.text).split():
             mask &= np.fromiter((word in name for name in self.folded), bool, len(self))
         return mask
 
     def _sorted(self, rows: NDArray[np.int64], sort: str) -> NDArray[np.int64]:
         by, down = sort.removeprefix("-"), sort.startswith("-")
         if by == "name":
+            rows = rows[self.rank[rows].argsort()]
             return rows[::-1] if down else rows
         values = {"faces": self.faces, "size": self.size, "bytes": self.bytes, "changed": self.changed}[by][
             rows
@@ -270,4 +281,19 @@ class Kept:
 
 def shape_id(name: str) -> str:
     """The id of a shape: 20 hexadecimal digits of its name's SHA-256; the same wherever the name is the same."""
-    return hashlib.sha256(name.encode()).hexdigest()[:20]
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+def folded(text: str) -> str:
+    """Text without case and accents, so that mobel, M\u00f6bel and Mo\u0308bel are one."""
+    apart = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(sign for sign in apart if not unicodedata.combining(sign))
+
+
+def natural(text: str) -> list[tuple[str, int, str]]:
+    """What a name is sorted by so that 2 comes before 10: text, then length and digits of the number after it."""
+    parts = re.split(r"([0-9]+)", text)
+    return [
+        (words, len(number), number)
+        for words, number in zip(parts[::2], [part.lstrip("0") for part in parts[1::2]] + [""], strict=True)
+    ]

@@ -259,7 +259,7 @@ class Gate:
         stated = Headers(scope=scope).get("content-length", "0")
         if not stated.isascii() or not stated.isdigit():
             raise Problem(400, "bad-request", "The Content-Length is no number.")
-        if int(stated) > most:
+        if len(stated) > 18 or int(stated) > most:
             raise large
         got, deadline = 0, time.monotonic() + self.settings.body_seconds
         done = False

@@ -20,7 +20,7 @@ from typing import Any
 from crosshape.console import Progress
 from crosshape.errors import CrosshapeError
 from crosshape.files import parse_json, write_whole
-from crosshape.library.notes import marks_file
+from crosshape.library.notes import marks_file, said_marks
 from crosshape.page.catalogue import Snapshot
 from crosshape.page.jobs import Worker
 from crosshape.page.problems import Problem
@@ -28,13 +28,12 @@ from crosshape.places import Address, beside
 from crosshape.shapes.guard import available_cores
 from crosshape.sheets import csv_text, plain_words
 
-MARKS = ("same", "different", "unsure")
-
 
 class Review:
     """The pairs that were found in a library, and the marks on them."""
 
     def __init__(self, library: Path | Address, find: Callable[..., list[Any]] | None = None) -> None:
+        self.library = library
         self.pairs_file = beside(library, ".pairs.json")
         self.marks_file = marks_file(library)
         self._find = find
@@ -113,21 +112,18 @@ class Review:
     def _kept(self) -> tuple[str, list[dict[str, Any]]] | None:
         try:
             kept = parse_json(self.pairs_file.read_bytes())
+            if not all(isinstance(pair[end]["id"], str) for pair in kept["pairs"] for end in "ab"):
+                return None
             return str(kept["key"]), list(kept["pairs"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def marks(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """(name, name), in order -> mark, one of MARKS, and when. Raises Problem where the file is broken."""
+        """What was said of pairs, as `said_marks` gives it. Raises Problem where the file is broken."""
         try:
-            kept = parse_json(self.marks_file.read_bytes())
-            pairs = {in_order(one["a"], one["b"]): one for one in kept["pairs"]}
-            return {(a, b): {**one, "a": a, "b": b} for (a, b), one in pairs.items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError):
-            words = f"{self.marks_file.name} cannot be read. Mend it or move it away; it is not overwritten."
-            raise Problem(409, "broken-marks", words) from None
+            return said_marks(self.library)
+        except CrosshapeError as error:
+            raise Problem(409, "broken-marks", str(error)) from None
 
     def mark(self, a: str, b: str, mark: str | None) -> None:
         """Note what someone said of a pair, or take it back (None). Raises Problem where it cannot be kept."""
