@@ -61,9 +61,11 @@ export async function review(root, { rest: [a, b], query, go }) {
 
 function row(pair, about, query) {
   return h("a", { class: "twin", href: address(pair, query) }, thumb(pair.a, about.views), thumb(pair.b, about.views),
-    h("span", {}, h("b", {}, base(pair.a.name)), h("b", {}, base(pair.b.name)), h("small", { class: "soft" }, pair.evidence)),
+    h("span", {}, place(pair.a.name), place(pair.b.name), h("small", { class: "soft" }, pair.evidence)),
     h("span", { class: "row" }, h("span", { class: "chip" }, pair.kind), pair.mark ? h("span", { class: `chip ${pair.mark}` }, WORDS[pair.mark]) : null));
 }
+
+const place = (name) => h("b", {}, base(name), folder(name) && h("small", { class: "soft" }, ` ${folder(name)}`));
 
 function looking(root, found, go) {
   const { what, done, total } = found.progress;
