@@ -1054,7 +1054,7 @@ def test_features_of_an_unfinished_run_are_said_to_be_such(made_library, tmp_pat
     train(made_library, run, settings=SMALL, network=TINY, quiet=True)
     shutil.copytree(made_library.path, tmp_path / "a.lance")
     assert main(["embed", str(run), str(tmp_path / "a.lance")]) == 0
-    assert "unfinished" not in capsys.readouterr().err
+    assert "is unfinished" not in capsys.readouterr().err
     epochs = tomllib.loads((run / "run.toml").read_text())["training"]["epochs"]
     text = (run / "run.toml").read_text()
     (run / "run.toml").write_text(text.replace(f"epochs = {epochs}\n", f"epochs = {epochs + 5}\n"))

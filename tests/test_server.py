@@ -1371,8 +1371,8 @@ def test_pairs_that_were_found_in_other_content_are_old(service, copied):
     while review.state(now)["state"] == "looking":
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    pictures = ["0" * 12, *now.pictures[1:]]
-    changed = types.SimpleNamespace(names=now.names, pictures=pictures, row=now.row, line=now.line)
+    contents = ["0" * 12, *now.contents[1:]]
+    changed = types.SimpleNamespace(names=now.names, contents=contents, row=now.row, line=now.line)
     assert [review.state(one)["state"] for one in (now, changed)] == ["ready", "old"]
     assert len(review.state(changed)["pairs"]) == 1
     review.close()
