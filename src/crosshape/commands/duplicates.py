@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crosshape.library.library import Library
@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     from crosshape.errors import MOST_WORKERS, UsageError, check_count
     from crosshape.files import PAGES, TABLES, check_output
     from crosshape.library.library import open_library
+    from crosshape.library.notes import said_marks
     from crosshape.search.duplicates import KINDS, find_duplicates
 
     kinds = [kind.strip() for kind in options.kinds.split(",")] if options.kinds else list(KINDS)
@@ -77,9 +78,10 @@ def run(options: argparse.Namespace) -> int:
     library = open_library(options.library)
     if options.calibrate is not None:
         return show_calibration(library, options)
+    marks = said_marks(library.path)
     groups = find_duplicates(library, workers=options.workers, progress=Progress)
     pairs = [pair for group in groups for pair in group.pairs if pair.kind in kinds]
-    lines = told(library, groups, kinds)
+    lines = told(library, groups, kinds, marks)
     if options.csv:
         write_csv(options.csv, lines)
     if options.html:
@@ -139,14 +141,13 @@ def show_calibration(library: Library, options: argparse.Namespace) -> int:
     return 0
 
 
-def told(library: Library, groups: list[Group], kinds: list[str]) -> list[dict[str, object]]:
+def told(
+    library: Library, groups: list[Group], kinds: list[str], marks: dict[tuple[str, str], dict[str, Any]]
+) -> list[dict[str, object]]:
     """What --csv and --json say of each pair: the measures, then the number of its group, the files, their bytes, what
     was said of it on the page.
     """
-    from crosshape.library.notes import said_marks
-
     facts = {row["name"]: row for row in library.facts().select(["name", "path", "bytes"]).to_pylist()}
-    marks = said_marks(library.path)
     lines = []
     for number, group in enumerate(groups, 1):
         for pair in group.pairs:
