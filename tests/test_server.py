@@ -1013,6 +1013,8 @@ def test_no_path_of_a_client_is_opened(client, path):
 
 def test_errors_are_problems_and_tell_nothing_of_the_server(client, service, capfd):
     problem_of(client.get("/nothing"), 404, "not-found")
+    page = client.get("/nothing", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert page.status_code == 404 and "There is no such page" in page.text and 'href="/"' in page.text
     problem_of(client.put("/shapes"), 405, "method-not-allowed")
     assert "limit" in problem_of(client.get("/shapes", params={"limit": "many"}), 422, "invalid")
     problem_of(client.get("/shapes", params={"sort": "random"}), 422, "invalid")

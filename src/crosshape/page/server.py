@@ -23,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from crosshape import __version__
 from crosshape.errors import CrosshapeError, UsageError
@@ -726,8 +726,22 @@ def measure(metrics: Metrics, service: Service) -> None:
         metrics.gauge(f"crosshape_{name}", help, value)
 
 
+NO_SUCH_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>No such page · crosshape</title>
+<link rel="stylesheet" href="/static/style.css">
+<script src="/static/theme.js"></script>
+<main class="empty"><h1>There is no such page</h1><p>The address may have a slip of the finger in it.</p>
+<a class="button" href="/">All shapes</a></main>
+"""
+
+
 def handle_errors(app: FastAPI) -> None:
-    """Every error becomes a problem; none shows a trace or a path of the server."""
+    """Every error becomes a problem, a page that is not there one for people too; none shows a trace or a path of the
+    server.
+    """
 
     async def problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
@@ -735,6 +749,8 @@ def handle_errors(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(NO_SUCH_PAGE, 404, {"Cache-Control": "no-store"})
         return plain(error.status_code, None, error.headers).response(request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:
