@@ -124,6 +124,8 @@ def test_few_labels_promise_little(mixed: Library) -> None:
         one.ready is None for one in learned
     )  # three of three right, and one wrong counted in, is 0.75
     assert {one.state for one in proposals} <= {"to review", "not enough evidence"}
+    assert all(one.precision is None for one in proposals)
+    assert any(one.review_precision for one in propose(mixed, some_labels(mixed, 10))[0])
 
 
 def test_thresholds_against_a_count_by_hand() -> None:

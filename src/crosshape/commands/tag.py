@@ -9,9 +9,9 @@ gave on the page of crosshape serve count as well, and alone where there is no -
 proposed, and learned from. A proposal is ready, to review, or has not enough evidence; what precision to expect of
 each was measured on labelled shapes that the classifier had not seen, and is not told where many shapes of the
 library are like none of these: label some of them as "other". Three labelled shapes of a tag are enough to propose
-it, and nothing can be ready with fewer than 19. --write keeps the given and the ready tags in the library, for
-search --tag and the page; tags kept by an earlier run that are neither now are removed. Shapes that are not embedded
-yet are left out and keep their tags; that is said, and the exit status is 1.
+it, ten for a precision, and nothing can be ready with fewer than 19. --write keeps the given and the ready tags in
+the library, for search --tag and the page; tags kept by an earlier run that are neither now are removed. Shapes that
+are not embedded yet are left out and keep their tags; that is said, and the exit status is 1.
 """
 
 from __future__ import annotations

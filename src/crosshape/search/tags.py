@@ -58,6 +58,10 @@ UNKNOWN = 0.1
 """Share of the shapes without a tag that may be of kinds nobody labelled, for labels to tell how often tags are right.
 """
 
+ENOUGH = 10
+"""Labelled shapes a tag needs before a precision is told: with fewer, likeness cannot tell kinds that nobody labelled.
+"""
+
 STATES = ("ready", "to review", "not enough evidence")
 
 
@@ -225,7 +229,7 @@ def propose(
         ready = threshold(given, right, READY) if unknown <= UNKNOWN else (None, None)
         below = np.ones(len(given), bool) if ready[0] is None else given < ready[0]
         review = threshold(given[below], right[below], REVIEW)
-        if unknown > UNKNOWN:
+        if unknown > UNKNOWN or counts[tag] < ENOUGH:
             review = review[0], None
         learned.append(Learned(tag, counts[tag], *ready, *review, round(unknown, 3)))
     scores = _scores(scaled[rows], truth, scaled[rest], tags, no)
