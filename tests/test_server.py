@@ -1114,13 +1114,17 @@ def test_a_map_of_other_shapes_or_features_is_not_taken(tmp_path):
 
 def test_other_features_make_another_map(service, monkeypatch):
     chart, now = Map(service), service.now()
-    maps = iter([np.zeros((len(now), 2), np.float32), np.ones((len(now), 2), np.float32)])
+    maps = iter([np.full((len(now), 2), number, np.float32) for number in range(3)])
     monkeypatch.setattr(Worker, "soon", lambda *_: None)
     monkeypatch.setattr(layout, "read_map", lambda *_: None)
     monkeypatch.setattr(layout, "flat", lambda _: next(maps))
     assert chart.places(now)[0].max() == chart.places(now)[0].max() == 0
     monkeypatch.setattr(service, "fingerprint", lambda _: "0badcafe")
     assert chart.places(now)[0].min() == 1
+    monkeypatch.setattr(
+        now, "pictures", ["0" * 12, *now.pictures[1:]]
+    )  # a file was changed and embedded again
+    assert chart.places(now)[0].min() == 2
     chart.close()
 
 

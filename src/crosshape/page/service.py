@@ -473,7 +473,8 @@ class Map:
         fingerprint = self.service.fingerprint(snapshot)
         if missing := query.left_out(snapshot.library)[0]:
             raise Problem(409, "not-embedded", f"The map is drawn when all shapes have features. {missing}")
-        text = "\n".join((fingerprint, *snapshot.names)).encode("utf-8", "surrogatepass")
+        of = (fingerprint, *snapshot.names, *snapshot.pictures)  # a changed file has other features
+        text = "\n".join(of).encode("utf-8", "surrogatepass")
         key = f"{fingerprint}-{hashlib.sha256(text).hexdigest()[:16]}"
         with self._lock:
             if key != self._key:
