@@ -26,6 +26,7 @@ from starlette.testclient import TestClient
 from crosshape.cli import main
 from crosshape.errors import CrosshapeError
 from crosshape.library.library import open_library
+from crosshape.library.notes import marks_file, tags_file
 from crosshape.page import layout
 from crosshape.page.catalogue import Filters, Kept, Snapshot, folded, natural, shape_id
 from crosshape.page.gate import Bucket, Gate, GateSettings, is_loopback
@@ -1419,28 +1420,17 @@ def test_names_are_found_without_accents_and_sorted_as_people_do():
     ]
 
 
-def test_kept_files_that_hold_something_else_are_told_or_left(client, copied, embedded_library):
-    a, b = (shape_id(name) for name in embedded_library.names[:2])
-    for text in (
-        '{"pairs": [{"a": "a", "b": "b"}]}',
-        '{"pairs": [1]}',
-        '{"pairs": [{"a": "a", "b": "b", "mark": 1}]}',
-    ):
-        copied.with_name(copied.name + ".marks.json").write_text(text)
-        problem_of(
-            client.put("/duplicates/marks", json={"a": a, "b": b, "mark": "same"}), 409, "broken-marks"
-        )
-    copied.with_name(copied.name + ".marks.json").unlink()
-    for text in (
-        '{"key": "k", "pairs": [1]}',
-        '{"key": "k", "pairs": [{"a": 1, "b": 2}]}',
-        '{"key": "k", "pairs": 3}',
-    ):
-        copied.with_name(copied.name + ".pairs.json").write_text(text)
-        assert client.get("/duplicates").json()["state"] == "not-looked-for"
-    told = {"labels": {"\ud800": "x"}, "refused": []}
-    copied.with_name(copied.name + ".tags.json").write_text(json.dumps(told))
-    assert client.get("/tags").status_code == 200
+def test_kept_files_that_hold_something_else_are_told_or_left(client, service, tmp_path):
+    path, now = tmp_path / "parts.lance", service.now()
+    for pairs in ([{"a": "a", "b": "b"}], [1], [{"a": "a", "b": "b", "mark": 1}]):
+        marks_file(path).write_text(json.dumps({"pairs": pairs}))
+        with pytest.raises(Problem, match=r"parts.lance.marks.json cannot be read"):
+            Review(path).marks()
+    for pairs in ([1], [{"a": 1, "b": 2}], 3):
+        path.with_name("parts.lance.pairs.json").write_text(json.dumps({"key": "k", "pairs": pairs}))
+        assert Review(path).state(now)["state"] == "not-looked-for"
+    tags_file(path).write_text(json.dumps({"labels": {"\ud800": "x"}, "refused": []}))
+    assert not any(Tagging(path).shown(now))
     problem_of(client.post("/search", headers={"Content-Length": "9" * 5000}), 413, "too-large")
 
 
