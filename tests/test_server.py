@@ -907,25 +907,26 @@ def test_a_body_is_limited_by_what_it_says_and_by_what_comes(service):
     assert wrong.status_code == 400
 
 
+UPLOADED = {
+    "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/search",
+    "raw_path": b"/search", "root_path": "", "scheme": "http", "query_string": b"", "client": ("1.1.1.1", 1),
+    "server": ("127.0.0.1", 8765),
+    "headers": [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")],
+}  # fmt: skip
+
+
 def test_a_body_that_does_not_come_is_given_up(service):
     app = create_app(service, GateSettings(body_seconds=0.2))
     sent = []
 
     async def ask():
-        scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/search",
-            "raw_path": b"/search", "root_path": "", "scheme": "http", "query_string": b"", "client": ("1.1.1.1", 1),
-            "server": ("127.0.0.1", 8765),
-            "headers": [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")],
-        }  # fmt: skip
-
         async def receive():
             await asyncio.sleep(30)
 
         async def send(message):
             sent.append(message)
 
-        await asyncio.wait_for(app(scope, receive, send), 10)
+        await asyncio.wait_for(app(UPLOADED, receive, send), 10)
 
     asyncio.run(ask())
     assert sent[0]["status"] == 408 and service.uploads.taken == 0
@@ -936,12 +937,6 @@ def test_who_goes_away_while_sending_is_no_fault_of_the_server(service):
     sent = []
     part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.stl"\r\n\r\nsolid'
     come = [{"type": "http.request", "body": part, "more_body": True}, {"type": "http.disconnect"}]
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/search",
-        "raw_path": b"/search", "root_path": "", "scheme": "http", "query_string": b"", "client": ("1.1.1.1", 1),
-        "server": ("127.0.0.1", 8765),
-        "headers": [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")],
-    }  # fmt: skip
 
     async def receive():
         return come.pop(0)
@@ -949,7 +944,7 @@ def test_who_goes_away_while_sending_is_no_fault_of_the_server(service):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(asyncio.wait_for(app(scope, receive, send), 10))
+    asyncio.run(asyncio.wait_for(app(UPLOADED, receive, send), 10))
     assert sent[0]["status"] == 499 and service.uploads.taken == 0 and os.listdir(service.folder) == []
 
 

@@ -261,6 +261,8 @@ def _move(work: Work, library: Library) -> dict[str, str]:
     done: dict[str, str] = {}
     for start in range(0, len(work.moved), BATCH):
         some = work.moved[start : start + BATCH]
+        # Notes first: of a process that is killed between, the next run renames the rows alone.
+        rename_notes(library.path, {old: file.name for old, file in some})
         renamed = library.rename({old: (file.name, file.path, file.modified) for old, file in some})
         for old, file in some:
             if old in renamed:
@@ -268,7 +270,6 @@ def _move(work: Work, library: Library) -> dict[str, str]:
                 work.unchanged += 1
             else:
                 work.read.append(file)
-        rename_notes(library.path, {old: done[old] for old in renamed})
     return done
 
 

@@ -216,7 +216,7 @@ def propose(
     mean, spread = vectors[rows].mean(axis=0), vectors[rows].std() + 1e-12
     scaled = (vectors - mean) / spread
     rest = np.array([row for row in range(len(shapes.names)) if shapes.names[row] not in labels], np.int64)
-    refusals = sorted({(name, tag) for name, tag in refused if name in place and labels.get(name) != tag})
+    refusals = sorted({(name, tag) for name, tag in refused if name in place and name not in labels})
     no = {tag: scaled[[place[name] for name, one in refusals if one == tag]] for tag in tags}
     like, unknown = _like(vectors, rows, truth, rest, tags)
     held, denied = _held_out(scaled[rows], truth, tags, no, seed)
